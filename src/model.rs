@@ -1,0 +1,14 @@
+//! The nouns: what every room may know.
+//!
+//! No I/O, no async, no HTTP library. A value of one of these types has been parsed; text that has not been is called
+//! `unverified_…` where it is used.
+
+pub mod address;
+pub mod clock;
+pub mod credits;
+pub mod decision;
+pub mod did;
+pub mod endpoint;
+pub mod identity;
+pub mod path;
+pub mod secret;

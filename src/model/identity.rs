@@ -1,0 +1,75 @@
+//! Who is calling, and what the credential says they may do.
+
+use super::{address::EvmAddress, clock::Timestamp, did::Did, endpoint::Endpoint, secret::Secret};
+
+/// Who is calling, and how we know. Produced only by `authn`.
+#[derive(Debug)]
+pub struct Identity {
+    /// The account.
+    pub subject: Subject,
+    /// How it was proven: for the log, not for policy.
+    pub proof: Proof,
+    /// The credential is not valid before this moment (RFC 7519 §4.1.5).
+    pub not_before: Option<Timestamp>,
+    /// The credential is not valid at or after this moment (RFC 7519 §4.1.4).
+    pub expires_at: Option<Timestamp>,
+    /// When the credential was issued (RFC 7519 §4.1.6).
+    pub issued_at: Option<Timestamp>,
+    /// What a Nevermined access token carries besides the account.
+    pub entitlement: Option<Entitlement>,
+}
+
+/// An account of one of the systems we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// An Ethereum account.
+    Evm(EvmAddress),
+}
+
+/// How an identity was proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A Nevermined access token (nevermined.md section 2).
+    NeverminedToken,
+}
+
+impl Proof {
+    /// The word in the access log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NeverminedToken => "nevermined",
+        }
+    }
+}
+
+/// The right to a service, as its token states it (nevermined.md section 2.4).
+#[derive(Debug)]
+pub struct Entitlement {
+    /// The service the token was issued for: claim `did`.
+    pub service: Did,
+    /// The plan whose credits pay: claim `subscriptionDid`.
+    pub plan: Did,
+    /// The service's owner as the issuer wrote it: claim `owner`. Told to the upstream, never used to decide.
+    pub owner: Box<str>,
+    /// The account as the issuer wrote it: claim `userId`. The subject is its parsed form.
+    pub user_id: Box<str>,
+    /// Claim `ercType`, only repeated by introspection.
+    pub erc_type: Option<u64>,
+    /// What may be called: claim `endpoints`, without the ones that could not be parsed.
+    pub endpoints: Vec<Endpoint>,
+    /// What the provider's service wants to see instead of the token: claim `headers.authentication`.
+    pub upstream_credential: UpstreamCredential,
+}
+
+/// The provider's secret, which replaces the client's `Authorization` on the way to the upstream
+/// (nevermined.md section 2.6).
+#[derive(Debug)]
+pub struct UpstreamCredential {
+    /// The claim's `type` as written, which introspection repeats.
+    pub kind: Box<str>,
+    /// `service_token` of introspection: the bearer token, or the base64 of `username:password`.
+    pub service_token: Secret,
+    /// The whole `Authorization` value, or none for the types that send none.
+    pub authorization: Option<Secret>,
+}
