@@ -10,5 +10,6 @@ pub mod decision;
 pub mod did;
 pub mod endpoint;
 pub mod identity;
+pub mod key;
 pub mod path;
 pub mod secret;

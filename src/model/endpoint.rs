@@ -1,1 +1,5 @@
-//! placeholder
+//! Endpoints of a paid service.
+
+/// An endpoint.
+#[derive(Debug)]
+pub struct Endpoint;

@@ -1,0 +1,1 @@
+//! From a presented credential to an identity.

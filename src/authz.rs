@@ -1,0 +1,1 @@
+//! The decision point: may this identity use this route now?

@@ -1,0 +1,1 @@
+//! Cached questions to the outside.

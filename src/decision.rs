@@ -1,0 +1,1 @@
+//! The same decision for somebody else's proxy.

@@ -1,0 +1,1 @@
+//! JOSE: the only file that names josekit.

@@ -1,0 +1,1 @@
+//! Every metric family, declared once.
