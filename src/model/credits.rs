@@ -140,6 +140,18 @@ pub enum PlanKind {
     Time,
 }
 
+/// Where a plan's credits are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CreditSource {
+    /// In our own store; burning is a statement.
+    Local,
+    /// In an ERC-1155 contract; burning is a transaction.
+    Chain {
+        /// The contract that knows the balances.
+        contract: super::address::EvmAddress,
+    },
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
