@@ -1,0 +1,36 @@
+//! `[egress]`: how upstreams are reached, and which ones may be.
+
+use std::{path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+
+/// The way out.
+#[derive(Clone, Debug)]
+pub struct Egress {
+    /// `allow` or `TOLLGATE_UPSTREAM_ALLOW`: networks that an upstream named by a token may be in although they are
+    /// private, loopback or otherwise not public. Default: none. Upstreams named in the configuration need no leave.
+    pub allow: Vec<IpNet>,
+    /// `extra_ca` or `TOLLGATE_UPSTREAM_CA`: a PEM bundle trusted for upstreams besides the system's.
+    pub extra_ca: Option<PathBuf>,
+    /// `connect_timeout`, `read_timeout`, `write_timeout`, `idle_timeout`, `total_connect_timeout`.
+    pub timeouts: Timeouts,
+    /// `keepalive_pool`: idle upstream connections that are kept, over all upstreams. Default 256.
+    pub keepalive_pool: usize,
+    /// `resolve_ttl`: how long an upstream's addresses count before its name is resolved again. Default 30 s.
+    pub resolve_ttl: Duration,
+}
+
+/// How long to wait for an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// `connect_timeout`: for the TCP connection. Default 5 s.
+    pub connect: Duration,
+    /// `total_connect_timeout`: for TCP and TLS together. Default 10 s.
+    pub total_connect: Duration,
+    /// `read_timeout`: the longest silence while waiting for or reading an answer. Default 60 s.
+    pub read: Duration,
+    /// `write_timeout`: the longest an upstream may take nothing. Default 60 s.
+    pub write: Duration,
+    /// `idle_timeout`: how long an unused connection is kept. Default 60 s.
+    pub idle: Duration,
+}
