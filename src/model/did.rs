@@ -97,7 +97,7 @@ mod tests {
     const LABELS: [(&str, &str); 3] = [
         ("55f246ab9c77dc131787f046d460156dd6a109e2785dd24835bc24bb608c35ec", "2546sz1fhrnw2a3osie9x94esy7s5kanrmd549pzaijtgda57w"),
         ("ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", "6dp5qcb22im238nr3wvp0ic7q99w035jmy2iw7i6n43d37jtof"),
-        ("00abababababababababababababababababababababababababababababababab", "lnskv07zwmsk66lvfsspt6gj5974l5mi756amczg556rd1gr"),
+        ("00ababababababababababababababababababababababababababababababab", "lnskv07zwmsk66lvfsspt6gj5974l5mi756amczg556rd1gr"),
     ];
 
     #[test]
