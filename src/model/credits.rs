@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::address::EvmAddress;
+
 /// An amount of credits: whole, never negative, and at most `i64::MAX`, so that it fits every database's integer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
@@ -138,6 +140,18 @@ pub enum PlanKind {
     Credits,
     /// Pays with time alone: the token's expiry is the limit, and nothing is counted.
     Time,
+}
+
+/// Where a holder's credits are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CreditSource {
+    /// In our own database.
+    Local,
+    /// On chain, as the balance of an ERC-1155 token whose id is the plan's DID.
+    Chain {
+        /// The token contract (`_contractAddress` of the service's `nftHolder` condition).
+        contract: EvmAddress,
+    },
 }
 
 #[cfg(test)]
