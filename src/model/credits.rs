@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::address::EvmAddress;
+
 /// An amount of credits: whole, never negative, and at most `i64::MAX`, so that it fits every database's integer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
@@ -140,15 +142,15 @@ pub enum PlanKind {
     Time,
 }
 
-/// Where a plan's credits are kept.
+/// Where a holder's credits are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CreditSource {
-    /// In our own store; burning is a statement.
+    /// In our own database.
     Local,
-    /// In an ERC-1155 contract; burning is a transaction.
+    /// On chain, as the balance of an ERC-1155 token whose id is the plan's DID.
     Chain {
-        /// The contract that knows the balances.
-        contract: super::address::EvmAddress,
+        /// The token contract (`_contractAddress` of the service's `nftHolder` condition).
+        contract: EvmAddress,
     },
 }
 
