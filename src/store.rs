@@ -1,1 +1,441 @@
-//! Which database, and its migrations.
+//! The database: what must outlive the process, and what several gateways share.
+//!
+//! One method per operation of the domain, for two databases that mean the same by it (architecture.md section 11).
+//! `store/postgres` and `store/sqlite` hold the statements, one function each; the tests in `tests/all/store.rs` run
+//! every operation against both.
+
+mod postgres { #[derive(Clone, Debug)] pub struct Database; }
+mod sqlite { #[derive(Clone, Debug)] pub struct Database; }
+
+use std::{path::PathBuf, time::Duration};
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    model::{address::EvmAddress, credits::Credits, did::Did, secret::Secret},
+    usage::{CreditSource, UsageEvent},
+};
+
+/// Which database, and how it is used.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Which database.
+    pub target: StoreTarget,
+    /// Connections at most. `SQLite` has one for writing besides.
+    pub max_connections: u32,
+    /// How long a connection is waited for, how long a statement may take, and, twice as long, an operation.
+    pub timeout: Duration,
+    /// Also write the tables of the replaced system, `"accessTransactions"` and `"accessProcessorQueue"`, for a burner
+    /// that reads them (nevermined.md section 9). Postgres only.
+    pub access_tables: bool,
+    /// Keep a queue of events to be told to the backend: see [`crate::usage::report`].
+    pub reports: bool,
+}
+
+/// Which database.
+#[derive(Clone, Debug)]
+pub enum StoreTarget {
+    /// `postgres://…`
+    Postgres(Secret),
+    /// A file, made if absent.
+    Sqlite(PathBuf),
+}
+
+/// The store. Cheap to clone. Opened once per tokio runtime: pools must not be shared between runtimes.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// The shared one.
+    Postgres(postgres::Database),
+    /// The embedded one.
+    Sqlite(sqlite::Database),
+}
+
+/// What went wrong in the store. What to do about it is asked with the methods.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database said no, or nothing.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// A migration could not be applied.
+    #[error(transparent)]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// The operation took longer than it may.
+    #[error("the database took too long")]
+    TimedOut,
+    /// The options contradict each other.
+    #[error("{0}")]
+    Options(&'static str),
+    /// A row holds what this version cannot read.
+    #[error("a row of {table} cannot be read: {error}")]
+    Unreadable {
+        /// The table.
+        table: &'static str,
+        /// What is wrong.
+        error: String,
+    },
+}
+
+/// The result of an operation.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// What [`Store::append_usage`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Events that were not there before.
+    pub inserted: u64,
+    /// Events that were: an earlier attempt had been committed.
+    pub known: u64,
+}
+
+/// What one account has and owes, as of one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The local balance. None: the credits are on chain, or the account was never granted any. A debt reads as
+    /// nothing: [`Store::balances`] tells it.
+    pub balance: Option<Credits>,
+    /// Charged and not burned yet. Always nothing for local credits, which are burned as they are charged.
+    pub unburned: Credits,
+}
+
+/// A local account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Balance {
+    /// Whose.
+    pub holder: EvmAddress,
+    /// Of which plan.
+    pub plan: Did,
+    /// What is left. Negative: what was served cost more than there was, which is the gateway's debt claim.
+    pub balance: i64,
+    /// When it changed last, in microseconds since the Unix epoch.
+    pub updated_at_micros: i64,
+}
+
+/// Which usage: every condition that is given must hold.
+#[derive(Clone, Debug, Default)]
+pub struct UsageFilter {
+    /// At or after, in microseconds since the Unix epoch.
+    pub since_micros: Option<i64>,
+    /// Before, in microseconds since the Unix epoch.
+    pub until_micros: Option<i64>,
+    /// The account.
+    pub holder: Option<EvmAddress>,
+    /// The plan.
+    pub plan: Option<Did>,
+    /// The service.
+    pub service: Option<Did>,
+    /// The route's name.
+    pub route: Option<String>,
+}
+
+/// One line of the usage table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageRow {
+    /// The event.
+    pub event: UsageEvent,
+    /// When the store took it, in microseconds since the Unix epoch.
+    pub recorded_at_micros: i64,
+    /// When its charge was burned, in microseconds since the Unix epoch.
+    pub burned_at_micros: Option<i64>,
+    /// What burned it: `local`, `queue` (the replaced system's burner), `queue-error` (which gave up), or a burn's id.
+    pub burn: Option<String>,
+}
+
+/// What sums are made by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupBy {
+    /// The account.
+    Holder,
+    /// The plan.
+    Plan,
+    /// The service.
+    Service,
+    /// The route's name.
+    Route,
+    /// The day in UTC, `2026-11-23`.
+    Day,
+}
+
+/// One line of a sum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageSum {
+    /// Of what; empty for events without one.
+    pub key: String,
+    /// Events.
+    pub events: u64,
+    /// Credits charged.
+    pub charged: Credits,
+    /// Credits charged and not burned yet.
+    pub unburned: Credits,
+}
+
+/// An event to be told to the backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportJob {
+    /// The event.
+    pub event: UsageEvent,
+    /// How often it has been claimed, this time included.
+    pub attempts: u32,
+}
+
+/// An event that the store could not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// Its number.
+    pub id: i64,
+    /// The record as it was in the spool.
+    pub raw: String,
+    /// Why.
+    pub error: String,
+    /// When, in microseconds since the Unix epoch.
+    pub at_micros: i64,
+}
+
+impl GroupBy {
+    /// The word in the statements and on the command line.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Holder => "holder",
+            Self::Plan => "plan",
+            Self::Service => "service",
+            Self::Route => "route",
+            Self::Day => "day",
+        }
+    }
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without anybody's help: the database is away, busy, or another
+    /// transaction was in the way.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::TimedOut => true,
+            Self::Database(error) => match error {
+                sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
+                sqlx::Error::Database(error) => error.code().is_some_and(|code| is_passing(&code)),
+                _ => false,
+            },
+            Self::Migration(_) | Self::Options(_) | Self::Unreadable { .. } => false,
+        }
+    }
+
+    /// Whether it is what was to be written that is wrong, so that no later attempt can succeed.
+    #[must_use]
+    pub fn is_data(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Encode(_)) => true,
+            Self::Database(sqlx::Error::Database(error)) => error.code().is_some_and(|code| is_about_data(&code)),
+            _ => false,
+        }
+    }
+}
+
+/// Postgres: connection exception, transaction rollback, insufficient resources, operator intervention, system error,
+/// lock not available, read-only (a standby that will be promoted). `SQLite`: busy, locked, I/O error, full.
+fn is_passing(code: &str) -> bool {
+    match code.parse::<u32>() {
+        // SQLite's extended codes keep the primary one in their low byte.
+        Ok(sqlite) if code.len() < 5 => matches!(sqlite & 0xff, 5 | 6 | 10 | 13),
+        _ => ["08", "40", "53", "57", "58", "55P03", "25006"].iter().any(|class| code.starts_with(class)),
+    }
+}
+
+/// Postgres: data exception, check violation. `SQLite`: a check, the type of a strict table, too big, mismatch. A
+/// missing value (23502) is not among them: events miss nothing our own tables want, so it is a column that somebody
+/// added to the replaced system's tables, and concerns every event.
+fn is_about_data(code: &str) -> bool {
+    match code.parse::<u32>() {
+        Ok(sqlite) if code.len() < 5 => matches!(sqlite, 18 | 20 | 275 | 3091),
+        _ => code.starts_with("22") || code == "23514",
+    }
+}
+
+impl Store {
+    /// Prepares the connections without making one, so that a database that is away does not keep the gateway from
+    /// starting. Must be called inside the runtime that will use it.
+    ///
+    /// # Errors
+    /// When the options are contradictory or the URL cannot be parsed.
+    pub fn open(options: &StoreOptions) -> Result<Self> {
+        { let _ = options; Err(StoreError::TimedOut) }
+    }
+
+    /// The word for logs: `postgres` or `sqlite`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Postgres(_) => "postgres",
+            Self::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// Applies the migrations that are missing. Several gateways may do so at once. A database that is newer than this
+    /// program is left as it is: old code runs on a newer schema.
+    ///
+    /// # Errors
+    /// When the database is away or a migration fails.
+    pub async fn migrate(&self) -> Result<()> {
+        Err(StoreError::TimedOut)
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn health(&self) -> Result<()> {
+        Err(StoreError::TimedOut)
+    }
+
+    /// Closes the connections.
+    pub async fn close(&self) {
+        ()
+    }
+
+    /// Takes a batch in one transaction: all of it or nothing. Events that are there already are left alone. For those
+    /// that are new, local credits are burned, the access tables are written and reports are queued in the same
+    /// transaction, so that each of it happens once.
+    ///
+    /// # Errors
+    /// [`StoreError::is_data`] says that an event of the batch can never be taken.
+    pub async fn append_usage(&self, events: &[UsageEvent]) -> Result<Appended> {
+        Err(StoreError::TimedOut)
+    }
+
+    /// Sets an event aside that the store cannot take, for a person to look at: `raw` is the record as it was in the
+    /// spool, `error` says why. The same record is set aside once.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn reject_usage(&self, raw: &[u8], error: &str) -> Result<()> {
+        let raw = without_nul(&String::from_utf8_lossy(raw)).into_owned();
+        let error = without_nul(error);
+        Err(StoreError::TimedOut)
+    }
+
+    /// What was set aside, latest first.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn rejected_usage(&self, limit: u32) -> Result<Vec<Rejected>> {
+        Err(StoreError::TimedOut)
+    }
+
+    /// What an account has and owes, in one statement, so that both belong to the same moment.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn snapshot(&self, source: &CreditSource, plan: &Did, holder: &EvmAddress) -> Result<Snapshot> {
+        Err(StoreError::TimedOut)
+    }
+
+    /// Adds to a local balance, and says what it is then. A debt is paid first.
+    ///
+    /// # Errors
+    /// When the database is away, or the sum is more than an `i64` holds.
+    pub async fn grant(&self, holder: &EvmAddress, plan: &Did, amount: Credits) -> Result<i64> {
+        Err(StoreError::TimedOut)
+    }
+
+    /// Local balances, of one holder or one plan or all, by plan and holder.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn balances(&self, holder: Option<&EvmAddress>, plan: Option<&Did>) -> Result<Vec<Balance>> {
+        Err(StoreError::TimedOut)
+    }
+
+    /// Usage, latest first.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn list_usage(&self, filter: &UsageFilter, limit: u32) -> Result<Vec<UsageRow>> {
+        Err(StoreError::TimedOut)
+    }
+
+    /// The events with this event id or request id: a client may have sent the same request id twice.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn show_usage(&self, id: &str) -> Result<Vec<UsageRow>> {
+        Err(StoreError::TimedOut)
+    }
+
+    /// Sums, the largest charge first; days in their order.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn sum_usage(&self, by: GroupBy, filter: &UsageFilter) -> Result<Vec<UsageSum>> {
+        let mut sums: Vec<UsageSum> = Err(StoreError::TimedOut)?;
+        match by {
+            GroupBy::Day => sums.sort_by(|a, b| a.key.cmp(&b.key)),
+            _ => sums.sort_by(|a, b| b.charged.cmp(&a.charged).then_with(|| a.key.cmp(&b.key))),
+        }
+        Ok(sums)
+    }
+
+    /// Marks as burned what the replaced system's burner has burned, or has given up on (`queue-error`: it will never
+    /// burn that, so it must not weigh on the holder for ever). At most `limit` events; says how many. Nothing without
+    /// access tables. To be called every few seconds where somebody else burns.
+    ///
+    /// # Errors
+    /// When the database is away or the tables are not as nevermined.md section 9 has them.
+    pub async fn adopt_burns(&self, limit: u32) -> Result<u64> {
+        Err(StoreError::TimedOut)
+    }
+
+    /// Claims reports that are due at `now_micros`: nobody else gets them before `lease` has passed. Claimed and never
+    /// settled, they are due again then, so each is told at least once.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn claim_reports(&self, limit: u32, now_micros: i64, lease: Duration) -> Result<Vec<ReportJob>> {
+        let until = now_micros.saturating_add(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX));
+        Err(StoreError::TimedOut)
+    }
+
+    /// These have been told.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn mark_reported(&self, events: &[Uuid]) -> Result<()> {
+        Err(StoreError::TimedOut)
+    }
+
+    /// These could not be told: again at `retry_at_micros`, or, with none, never; they stay in the table with the error
+    /// for a person to look at.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn fail_reports(&self, events: &[Uuid], retry_at_micros: Option<i64>, error: &str) -> Result<()> {
+        let error = without_nul(error);
+        Err(StoreError::TimedOut)
+    }
+
+    /// Removes usage from before `before_micros` that nobody needs any more: its charge is burned or was nothing, and
+    /// it is reported. At most `limit` rows, so that no transaction grows long; says how many.
+    ///
+    /// `before_micros` must be older than anything a spool may still hold: an event that is delivered again after its
+    /// row is gone is charged again.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn delete_usage_before(&self, before_micros: i64, limit: u32) -> Result<u64> {
+        Err(StoreError::TimedOut)
+    }
+}
+
+/// Postgres keeps no NUL in a text, and a client can write one into its path.
+fn without_nul(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
+}
+
+/// A time for the database; one out of range counts as the epoch.
+fn to_time(micros: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros).saturating_mul(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+fn from_time(time: OffsetDateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos().div_euclid(1000)).unwrap_or(i64::MAX)
+}
