@@ -142,10 +142,9 @@ impl FromStr for Origin {
 
     fn from_str(text: &str) -> Result<Self, OriginError> {
         let url = Url::parse(text).map_err(|_| OriginError::NotAUrl)?;
-        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-            return Err(OriginError::NotAnOrigin);
-        }
-        Self::of(&url)
+        let origin = Self::of(&url)?;
+        let alone = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        if alone { Ok(origin) } else { Err(OriginError::NotAnOrigin) }
     }
 }
 
@@ -257,3 +256,6 @@ pub fn last_match(endpoints: &[Endpoint], path: &RequestPath<'_>, origin: Option
     let of_origin = |endpoint: &Endpoint| origin.is_none_or(|origin| *origin == endpoint.origin);
     endpoints.iter().rposition(|endpoint| of_origin(endpoint) && endpoint.matches(path))
 }
+
+#[cfg(test)]
+mod tests;
