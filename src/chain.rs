@@ -31,6 +31,7 @@ use crate::model::{
     credits::{CreditSource, Credits, PlanKind, Price},
     decision::{Denial, Dependency, Reason},
     did::Did,
+    endpoint::Endpoint,
 };
 
 /// What the gateway has to know of a service to decide on a request with a given plan.
@@ -92,14 +93,27 @@ impl From<FactError> for Denial {
 }
 
 /// What a service says to those who present nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct OpenService {
     /// The service.
     pub service: Did,
     /// Whom the service belongs to, as in [`ServiceFacts::owner`].
     pub owner: String,
-    /// As in [`ServiceFacts::open_endpoints`].
-    pub open_endpoints: Vec<String>,
+    /// [`ServiceFacts::open_endpoints`], without those that cannot be understood.
+    pub open_endpoints: Vec<Endpoint>,
+}
+
+impl OpenService {
+    /// Reads the endpoints. One that cannot be understood is left out, and does not close the others.
+    #[must_use]
+    pub fn new(service: Did, owner: String, endpoints: &[String]) -> Self {
+        let read = |text: &String| {
+            Endpoint::parse(text)
+                .inspect_err(|error| tracing::warn!(%service, %error, "an open endpoint cannot be understood"))
+                .ok()
+        };
+        Self { service, owner, open_endpoints: endpoints.iter().filter_map(read).collect() }
+    }
 }
 
 /// Where facts come from.
@@ -243,11 +257,7 @@ impl Facts {
 
 impl Configured {
     fn new(facts: ServiceFacts) -> Self {
-        let open = OpenService {
-            service: facts.service,
-            owner: facts.owner.clone(),
-            open_endpoints: facts.open_endpoints.clone(),
-        };
+        let open = OpenService::new(facts.service, facts.owner.clone(), &facts.open_endpoints);
         Self { facts: Arc::new(facts), open: Arc::new(open) }
     }
 }

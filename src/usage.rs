@@ -13,6 +13,7 @@ use std::{borrow::Cow, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use crate::model::credits::CreditSource;
 use crate::model::{address::EvmAddress, credits::Credits, did::Did};
 
 /// One metered request, as it is kept in the spool and written to the store.
@@ -61,26 +62,13 @@ pub struct UsageEvent {
     /// What the holder is charged: the rule is [`crate::model::credits::Price::charge`].
     pub charged: Credits,
     /// Where the credits live that pay.
+    #[serde(with = "text::source")]
     pub source: CreditSource,
     /// From the first byte of the request to the last of the response, in microseconds.
     pub duration_micros: u64,
     /// The endpoint was one that anybody may call (nevermined.md section 6).
     #[serde(default)]
     pub open: bool,
-}
-
-/// Where credits live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CreditSource {
-    /// In our own ledger, the store's `credit_balance`.
-    Local,
-    /// In an ERC-1155 contract on chain; the plan is the token id.
-    Chain {
-        /// The contract.
-        #[serde(with = "text::address")]
-        contract: EvmAddress,
-    },
 }
 
 /// The bytes are not a usage event this version understands.
@@ -183,6 +171,28 @@ mod text {
 
     pub fn maybe_shared<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<str>>, D::Error> {
         Ok(Option::<Cow<str>>::deserialize(from)?.map(Into::into))
+    }
+
+    /// A contract's address, or the word `local`.
+    pub mod source {
+        use super::super::CreditSource;
+        use super::{Cow, Deserialize, Deserializer, Error, Serializer};
+
+        /// Writes it.
+        pub fn serialize<S: Serializer>(source: &CreditSource, to: S) -> Result<S::Ok, S::Error> {
+            match source {
+                CreditSource::Local => to.serialize_str("local"),
+                CreditSource::Chain { contract } => super::address::serialize(contract, to),
+            }
+        }
+
+        /// Reads it.
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<CreditSource, D::Error> {
+            match &*Cow::<str>::deserialize(from)? {
+                "local" => Ok(CreditSource::Local),
+                contract => contract.parse().map(|contract| CreditSource::Chain { contract }).map_err(D::Error::custom),
+            }
+        }
     }
 
     pub mod uuid {

@@ -139,7 +139,7 @@ pub fn parse_service(service: Did, body: &[u8]) -> Result<Described, Failed> {
         maximum: None,
         required: Credits::ZERO,
     };
-    let open = Arc::new(OpenService { service, owner: owner.clone(), open_endpoints: open_endpoints.clone() });
+    let open = Arc::new(OpenService::new(service, owner.clone(), &open_endpoints));
     let time = ServiceFacts {
         service,
         plan: access.as_ref().map(|access| access.plan),

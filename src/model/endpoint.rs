@@ -249,6 +249,15 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+/// Endpoints are the same that are written the same.
+impl PartialEq for Endpoint {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Endpoint {}
+
 /// The endpoint that a request for this path calls: the last that matches, as in the original. In the forward-proxy
 /// form the client names the origin too, and only that origin's endpoints count.
 #[must_use]

@@ -269,7 +269,7 @@ impl UniqueID for Guarded {
 }
 
 impl Ssl for Guarded {
-    fn get_ssl(&self) -> Option<&pingora::protocols::TlsRef> {
+    fn get_ssl(&self) -> Option<&pingora::protocols::tls::TlsRef> {
         self.stream.get_ssl()
     }
 

@@ -10,7 +10,7 @@ use pingora::{
 
 use crate::model::{
     decision::Denial,
-    endpoint::{Origin, Scheme},
+    endpoint::Origin,
     path::RequestTarget,
 };
 
@@ -61,13 +61,9 @@ fn header_bytes(header: &RequestHeader) -> usize {
 
 fn forward_origin(scheme: &[u8], authority: &[u8]) -> Result<Origin, Denial> {
     let refused = Denial::BadRequest("unusable_origin");
-    let scheme = match scheme {
-        scheme if scheme.eq_ignore_ascii_case(b"http") => Scheme::Http,
-        scheme if scheme.eq_ignore_ascii_case(b"https") => Scheme::Https,
-        _ => return Err(refused),
-    };
-    let authority = std::str::from_utf8(authority).map_err(|_| refused.clone())?;
-    Origin::new(scheme, authority).map_err(|_| refused)
+    let texts = (std::str::from_utf8(scheme), std::str::from_utf8(authority));
+    let (Ok(scheme), Ok(authority)) = texts else { return Err(refused) };
+    format!("{scheme}://{authority}").parse().map_err(|_| refused)
 }
 
 /// The host asked for, without a port. HTTP/2 says it in `:authority`; HTTP/1.1 must say it in `Host`; an HTTP/1.0
