@@ -4,7 +4,12 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use url::Url;
 
-use super::marketplace::Freshness;
+use super::{
+    marketplace::{Freshness, read_ca},
+    reader::{Found, Section},
+    value::Timeout,
+};
+use crate::model::secret::Secret;
 
 /// The JSON-RPC node.
 #[derive(Clone, Debug)]
@@ -47,5 +52,52 @@ impl fmt::Display for PrivateUrl {
 impl fmt::Debug for PrivateUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// What the replaced system asked if nothing was set (nevermined.md section 11).
+const DEFAULT: &str = "http://contracts.nevermined.localnet";
+
+impl Chain {
+    pub(super) fn read(section: &Section<'_>) -> Option<Self> {
+        let context = section.context;
+        let rpc = section.secret("rpc", Some("WEB3_PROVIDER_URL"));
+        let timeout = section.or("timeout", Timeout(Duration::from_secs(5))).0;
+        let freshness = Freshness::read(
+            section,
+            &Freshness {
+                fresh_for: Duration::from_secs(15),
+                negative_for: Duration::from_secs(5),
+                stale_for: Duration::from_mins(2),
+                max_entries: 50_000,
+            },
+        );
+        let ca = read_ca(section, "ca", &[]);
+        let rpc = match rpc.ok()? {
+            Some(Found { value, at }) => {
+                PrivateUrl::parse(&value).map_err(|message| context.mistake(&at, message)).ok()?
+            }
+            None if context.drop_in() => {
+                context
+                    .warn(format!("WEB3_PROVIDER_URL is not set: the replaced system's default is asked, {DEFAULT}"));
+                PrivateUrl(Url::parse(DEFAULT).ok()?)
+            }
+            None => {
+                if section.present() {
+                    section.mistake("rpc", "is missing");
+                }
+                return None;
+            }
+        };
+        Some(Self { rpc, timeout, freshness, ca })
+    }
+}
+
+impl PrivateUrl {
+    /// Never repeats the text in its complaint.
+    fn parse(text: &Secret) -> Result<Self, String> {
+        const WHAT: &str = "must be a URL that begins with http:// or https://";
+        let url = Url::parse(text.expose()).map_err(|problem| format!("{WHAT}: {problem}"))?;
+        if matches!(url.scheme(), "http" | "https") && url.has_host() { Ok(Self(url)) } else { Err(WHAT.into()) }
     }
 }

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
+use super::{marketplace::read_ca, reader::Section, value::Timeout};
+
 /// The way out.
 #[derive(Clone, Debug)]
 pub struct Egress {
@@ -33,4 +35,42 @@ pub struct Timeouts {
     pub write: Duration,
     /// `idle_timeout`: how long an unused connection is kept. Default 60 s.
     pub idle: Duration,
+}
+
+impl Egress {
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        let seconds = Duration::from_secs;
+        let default = Timeouts {
+            connect: seconds(5),
+            total_connect: seconds(10),
+            read: seconds(60),
+            write: seconds(60),
+            idle: seconds(60),
+        };
+        Self {
+            allow: section.values("allow", &["TOLLGATE_UPSTREAM_ALLOW"]),
+            extra_ca: read_ca(section, "extra_ca", &["TOLLGATE_UPSTREAM_CA"]),
+            timeouts: Timeouts::read(section, &default),
+            keepalive_pool: section.within("keepalive_pool", 0..=1_000_000, 256),
+            resolve_ttl: section.or("resolve_ttl", Timeout(seconds(30))).0,
+        }
+    }
+}
+
+impl Timeouts {
+    /// The five `…_timeout` keys of a section.
+    pub(super) fn read(section: &Section<'_>, default: &Self) -> Self {
+        let timeout = |key, default| section.or(key, Timeout(default)).0;
+        let timeouts = Self {
+            connect: timeout("connect_timeout", default.connect),
+            total_connect: timeout("total_connect_timeout", default.total_connect),
+            read: timeout("read_timeout", default.read),
+            write: timeout("write_timeout", default.write),
+            idle: timeout("idle_timeout", default.idle),
+        };
+        if timeouts.total_connect < timeouts.connect {
+            section.mistake("total_connect_timeout", "is shorter than `connect_timeout`, which is a part of it");
+        }
+        timeouts
+    }
 }

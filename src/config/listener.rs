@@ -1,6 +1,16 @@
 //! `[[listener]]`, `[admin]` and `[introspection]`: where we listen.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use super::{
+    files::{self, Half},
+    reader::{Context, Section, Spot},
+    route::HostPattern,
+    value::{Parse, Raw},
+};
 
 /// One address that clients connect to.
 #[derive(Clone, Debug)]
@@ -38,4 +48,211 @@ pub struct CertificateFiles {
 pub struct Introspection {
     /// `introspection.address`, or `SERVER_HOST` and `SERVER_PORT` (127.0.0.1 and 4000 in drop-in mode).
     pub address: SocketAddr,
+}
+
+/// Where the replaced system had its certificate.
+const CERTIFICATE: &str = "/ssl/certs/tls.crt";
+const KEY: &str = "/ssl/certs/tls.key";
+
+/// All listeners, and where the address of each was written: those of the file with the variables laid over them, or
+/// the two of drop-in mode.
+pub(super) fn read_all(root: &Section<'_>) -> Vec<(Listener, Spot)> {
+    let context = root.context;
+    let sections = root.sections("listener");
+    let read = |section: &Section<'_>| Some((Listener::read(section)?, section.spot("address")));
+    let mut listeners: Vec<_> = sections.iter().filter_map(read).collect();
+    for (variable, name, default, tls) in
+        [("TOLLGATE_LISTEN_TLS", "https", "0.0.0.0:443", true), ("TOLLGATE_LISTEN_HTTP", "http", "0.0.0.0:3128", false)]
+    {
+        match context.variable_or_empty(variable) {
+            None if context.drop_in() => lay_over(context, &mut listeners, variable, default, name, tls),
+            None => {}
+            Some(found) if found.value.is_empty() => listeners.retain(|(listener, _)| listener.tls.is_some() != tls),
+            Some(found) => lay_over(context, &mut listeners, variable, found.value, name, tls),
+        }
+    }
+    let certificate = certificate_from_variables(context);
+    use_certificate(
+        context,
+        listeners.iter_mut().filter_map(|(listener, _)| listener.tls.as_mut()).collect(),
+        certificate,
+    );
+    listeners
+}
+
+/// Gives the one listener of a kind another address, or makes one.
+fn lay_over(
+    context: &Context<'_>,
+    listeners: &mut Vec<(Listener, Spot)>,
+    variable: &str,
+    address: &str,
+    name: &str,
+    tls: bool,
+) {
+    let address = match SocketAddr::parse(Raw::Variable(address)) {
+        Ok(address) => address,
+        Err(message) => return context.mistake_in_variable(variable, message),
+    };
+    let at = Spot::of_variable(variable);
+    let mut of_kind = listeners.iter_mut().filter(|(listener, _)| listener.tls.is_some() == tls);
+    match (of_kind.next(), of_kind.next()) {
+        (Some(_), Some(_)) => {
+            context.mistake_in_variable(variable, "the file has several such listeners: which one is meant?");
+        }
+        (Some((listener, spot)), None) => (listener.address, *spot) = (address, at),
+        (None, _) => listeners.push((Listener { name: name.into(), address, tls: tls.then(Tls::default) }, at)),
+    }
+}
+
+/// The certificate that variables name; each half has a default if the other is given.
+fn certificate_from_variables(context: &Context<'_>) -> Option<CertificateFiles> {
+    let half = |name| context.parsed_variable::<PathBuf>(&[name]).ok().flatten().map(|found| found.value);
+    let (cert, key) = (half("TOLLGATE_TLS_CERT"), half("TOLLGATE_TLS_KEY"));
+    let given = cert.is_some() || key.is_some();
+    given.then(|| CertificateFiles {
+        cert: cert.unwrap_or_else(|| CERTIFICATE.into()),
+        key: key.unwrap_or_else(|| KEY.into()),
+        names: Vec::new(),
+    })
+}
+
+/// Gives the certificate of the variables to the TLS listener, and the default one to a listener that variables made.
+fn use_certificate(context: &Context<'_>, with_tls: Vec<&mut Tls>, certificate: Option<CertificateFiles>) {
+    let several = with_tls.len() > 1;
+    let default = || CertificateFiles { cert: CERTIFICATE.into(), key: KEY.into(), names: Vec::new() };
+    for tls in with_tls {
+        let files = match &certificate {
+            Some(given) => {
+                if several {
+                    let message = "the file has several listeners with TLS: which one is meant?";
+                    return context.mistake_in_variable("TOLLGATE_TLS_CERT", message);
+                }
+                given.clone()
+            }
+            None if tls.certificates.is_empty() => default(),
+            None => continue,
+        };
+        if let Err((half, message)) = files::certified_key(&files) {
+            let name = match half {
+                Half::Certificate => "TOLLGATE_TLS_CERT",
+                Half::Key => "TOLLGATE_TLS_KEY",
+            };
+            context.mistake_in_variable(name, format!("{message}; without TLS, set TOLLGATE_LISTEN_TLS to nothing"));
+        }
+        tls.certificates = vec![files];
+    }
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Self { certificates: Vec::new(), alpn_h2: true }
+    }
+}
+
+impl Listener {
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let address = section.required::<SocketAddr>("address", &[]);
+        let name = section.optional::<String>("name", &[]);
+        let tls = section.section("tls");
+        let tls = section.has("tls").then(|| Tls::read(&tls));
+        let address = address?.value;
+        Some(Self { name: name.map_or_else(|| address.to_string(), |found| found.value), address, tls })
+    }
+}
+
+impl Tls {
+    fn read(section: &Section<'_>) -> Self {
+        let mut certificates = Vec::new();
+        for section in section.sections("certificate") {
+            certificates.extend(CertificateFiles::read(&section));
+        }
+        if !section.has("certificate") {
+            section.mistake("certificate", "is missing: TLS needs a [[listener.tls.certificate]]");
+        }
+        Self { certificates, alpn_h2: read_alpn(section) }
+    }
+}
+
+/// Whether `alpn` has `h2`. Something that we do not speak is a mistake: ignoring it would be a silent outage.
+fn read_alpn(section: &Section<'_>) -> bool {
+    let Some(protocols) = section.list::<String>("alpn", &[]) else { return true };
+    for found in &protocols {
+        let message = match found.value.as_str() {
+            "h2" | "http/1.1" => continue,
+            "h3" => "HTTP/3 is not spoken here; there are \"h2\" and \"http/1.1\"".to_owned(),
+            other => format!("there are \"h2\" and \"http/1.1\", and no {other:?}"),
+        };
+        section.context.mistake(&found.at, message);
+    }
+    if !protocols.iter().any(|found| found.value == "http/1.1") {
+        section.mistake("alpn", "\"http/1.1\" cannot be left out");
+    }
+    protocols.iter().any(|found| found.value == "h2")
+}
+
+impl CertificateFiles {
+    fn read(section: &Section<'_>) -> Option<Self> {
+        let cert = section.required("cert", &[]);
+        let key = section.required("key", &[]);
+        let names = section.list::<String>("names", &[]).unwrap_or_default();
+        for found in &names {
+            if HostPattern::from_text(&found.value).is_none() {
+                section.context.mistake(&found.at, format!("must be a host name, and is {:?}", found.value));
+            }
+        }
+        let names = names.into_iter().map(|found| found.value.to_ascii_lowercase()).collect();
+        let files = Self { cert: cert?.value, key: key?.value, names };
+        if let Err((half, message)) = files::certified_key(&files) {
+            let key = match half {
+                Half::Certificate => "cert",
+                Half::Key => "key",
+            };
+            section.mistake(key, message);
+        }
+        Some(files)
+    }
+}
+
+/// `[admin]`: on, at its usual place, unless the address is empty.
+pub(super) fn read_admin(section: &Section<'_>) -> Option<SocketAddr> {
+    const VARIABLE: &str = "TOLLGATE_LISTEN_ADMIN";
+    let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9464));
+    let written = section.optional::<MaybeOff>("address", &[]).map_or(Some(default), |found| found.value.0);
+    match section.context.variable_or_empty(VARIABLE) {
+        Some(found) if found.value.is_empty() => None,
+        Some(_) => section.context.parsed_variable(&[VARIABLE]).ok().flatten().map(|found| found.value),
+        None => written,
+    }
+}
+
+/// An address, or an empty text for none.
+struct MaybeOff(Option<SocketAddr>);
+
+impl Parse for MaybeOff {
+    fn parse(raw: Raw<'_>) -> Result<Self, String> {
+        match raw {
+            Raw::Text("") => Ok(Self(None)),
+            raw => SocketAddr::parse(raw).map(Some).map(Self),
+        }
+    }
+}
+
+impl Introspection {
+    /// On if anything asks for it, and in drop-in mode.
+    pub(super) fn read(section: &Section<'_>) -> Option<Self> {
+        let context = section.context;
+        let written = section.optional::<SocketAddr>("address", &[]).map(|found| found.value);
+        let host = context.parsed_variable::<IpAddr>(&["SERVER_HOST"]).ok().flatten();
+        let port = context.parsed_variable::<u16>(&["SERVER_PORT"]).ok().flatten();
+        if section.present() && !section.has("address") && host.is_none() && port.is_none() {
+            section.mistake("address", "is missing");
+        }
+        if written.is_none() && host.is_none() && port.is_none() && !context.drop_in() {
+            return None;
+        }
+        let default = written.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 4000)));
+        let host = host.map_or_else(|| default.ip(), |found| found.value);
+        let port = port.map_or_else(|| default.port(), |found| found.value);
+        Some(Self { address: SocketAddr::new(host, port) })
+    }
 }

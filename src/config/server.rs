@@ -1,8 +1,17 @@
 //! `[server]`: the process itself.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use ipnet::IpNet;
+use rustix::fs::Access;
+
+use super::{
+    reader::{Found, Section},
+    value::{Size, Timeout},
+};
 
 /// The process: its threads, its directory and its patience with clients.
 #[derive(Clone, Debug)]
@@ -29,4 +38,41 @@ pub struct Server {
     pub max_header_bytes: usize,
     /// `max_connections`: client connections at a time, over all listeners. Default 10 000.
     pub max_connections: usize,
+}
+
+impl Server {
+    pub(super) fn read(section: &Section<'_>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let timeout = |key, seconds| section.or(key, Timeout(Duration::from_secs(seconds))).0;
+        let max_header_bytes = section.or("max_header_bytes", Size(32 << 10)).0;
+        if !(1 << 10..=1 << 20).contains(&max_header_bytes) {
+            section.mistake("max_header_bytes", "must be from 1KiB to 1MiB");
+        }
+        Self {
+            threads: section.within("threads", 1..=1024, cores),
+            data_dir: data_dir(section),
+            grace_period: section.or("grace_period", Duration::from_secs(10)),
+            trusted_proxies: section.values("trusted_proxies", &[]),
+            header_timeout: timeout("header_timeout", 10),
+            body_timeout: timeout("body_timeout", 60),
+            keepalive_timeout: timeout("keepalive_timeout", 60),
+            write_timeout: timeout("write_timeout", 60),
+            max_header_bytes: usize::try_from(max_header_bytes).unwrap_or(usize::MAX),
+            max_connections: section.within("max_connections", 1..=1_000_000, 10_000),
+        }
+    }
+}
+
+fn data_dir(section: &Section<'_>) -> PathBuf {
+    let shared = Path::new("/var/lib/tollgate");
+    let writable = || shared.is_dir() && rustix::fs::access(shared, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+    let default = || if writable() { shared.into() } else { "tollgate-data".into() };
+    let found = section.optional::<PathBuf>("data_dir", &["TOLLGATE_DATA_DIR"]);
+    if let Some(Found { value, at }) = &found
+        && value.exists()
+        && !value.is_dir()
+    {
+        section.context.mistake(at, format!("{} is not a directory", value.display()));
+    }
+    found.map_or_else(default, |found| found.value)
 }

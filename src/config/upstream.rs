@@ -2,7 +2,12 @@
 
 use std::fmt;
 
-use super::egress::Timeouts;
+use super::{
+    egress::Timeouts,
+    reader::Section,
+    route::HostPattern,
+    value::{Parse, Raw, word},
+};
 
 /// A service with a fixed address, which routes name.
 #[derive(Clone, Debug)]
@@ -48,5 +53,43 @@ impl fmt::Display for HostPort {
         } else {
             write!(f, "{}:{}", self.host, self.port)
         }
+    }
+}
+
+impl Upstream {
+    pub(super) fn read(section: &Section<'_>, default: &Timeouts) -> Option<Self> {
+        let name = section.required::<String>("name", &[]);
+        let addresses = section.list::<HostPort>("addresses", &[]);
+        if addresses.is_none() {
+            section.mistake("addresses", "is missing");
+        }
+        let tls = section.or("tls", false);
+        let server_name = section.optional::<String>("server_name", &[]);
+        if let Some(found) = &server_name {
+            if !tls {
+                section.context.mistake(&found.at, "has no effect without `tls = true`");
+            }
+            if !matches!(HostPattern::from_text(&found.value), Some(HostPattern::Exact(_))) {
+                section.context.mistake(&found.at, format!("must be a host name, and is {:?}", found.value));
+            }
+        }
+        let http2 = section.or("http2", Http2::Auto);
+        let timeouts = Timeouts::read(section, default);
+        let addresses: Vec<_> = addresses.unwrap_or_default().into_iter().map(|found| found.value).collect();
+        let name = name?.value;
+        if name == "token" {
+            section.mistake("name", "\"token\" is what routes write for the upstream that a token names");
+        }
+        if section.is_empty_list("addresses") {
+            section.mistake("addresses", "must name at least one address");
+        }
+        let server_name = server_name.map(|found| found.value);
+        Some(Self { name, addresses, tls, server_name, http2, timeouts })
+    }
+}
+
+impl Parse for Http2 {
+    fn parse(raw: Raw<'_>) -> Result<Self, String> {
+        word(raw, &[("auto", Self::Auto), ("never", Self::Never), ("always", Self::Always)])
     }
 }
