@@ -22,7 +22,7 @@ demo: deps-build ## Build the gateway and take a walk through it
 demo-check: ## The same walk without a reader: fails when a step does not go as told
 	@$(MAKE) --no-print-directory demo CHECK=1
 
-# Doctests and the one-at-a-time rule for drills come with cargo-nextest's configuration, or are spelled out here.
+# cargo-nextest has the rule about drills in .config/nextest.toml, cargo test is told it here. Only the latter runs doctests.
 .PHONY: test
 test: deps-build ## Run all tests, with a PostgreSQL and a chain of their own
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
