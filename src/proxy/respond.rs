@@ -84,8 +84,8 @@ pub async fn preflight(session: &mut Session, cors: &Cors) -> Result<()> {
     let request = session.req_header();
     allow_origin(&mut response, request, cors)?;
     let asked = |name: HeaderName| request.headers.get(name).cloned();
-    let methods = list(cors.allow_methods.iter().map(Method::as_str)).or_else(|| asked(header::ACCESS_CONTROL_REQUEST_METHOD));
-    let headers = list(cors.allow_headers.iter().map(HeaderName::as_str)).or_else(|| asked(header::ACCESS_CONTROL_REQUEST_HEADERS));
+    let methods = list(cors.allow_methods.iter().map(|method| method.as_str())).or_else(|| asked(header::ACCESS_CONTROL_REQUEST_METHOD));
+    let headers = list(cors.allow_headers.iter().map(|name| name.as_str())).or_else(|| asked(header::ACCESS_CONTROL_REQUEST_HEADERS));
     for (name, value) in [(header::ACCESS_CONTROL_ALLOW_METHODS, methods), (header::ACCESS_CONTROL_ALLOW_HEADERS, headers)] {
         if let Some(value) = value {
             response.insert_header(name, value)?;
@@ -104,7 +104,7 @@ pub fn expose_to_pages(response: &mut ResponseHeader, request: &RequestHeader, c
     response.remove_header(&header::ACCESS_CONTROL_ALLOW_ORIGIN);
     response.remove_header(&header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
     allow_origin(response, request, cors)?;
-    if let Some(names) = list(cors.expose_headers.iter().map(canonical)) {
+    if let Some(names) = list(cors.expose_headers.iter().map(|name| canonical(name))) {
         response.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, names)?;
     }
     Ok(())

@@ -218,8 +218,9 @@ impl Writer {
                 }
                 Err(error) => return Err(error),
             }
-            settled(events);
         }
+        // Only when all of it is in: a batch that is tried again must not be counted twice.
+        settled(&batch.events);
         Ok(())
     }
 
