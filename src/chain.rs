@@ -6,6 +6,8 @@
 
 pub mod cache;
 pub mod evm;
+#[cfg(test)]
+mod fake;
 pub mod http;
 pub mod marketplace;
 
