@@ -13,7 +13,11 @@ use alloy::{
 use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
 
-use super::{Calls, Failed, Fault, http, http::Object};
+use super::{
+    fault::{Calls, Failed, Fault},
+    http,
+    http::Object,
+};
 use crate::model::{address::EvmAddress, credits::Credits, did::Did};
 
 sol! {
@@ -267,7 +271,11 @@ mod tests {
             (fake::ok(result(&"0".repeat(100_000))), TooLarge),
             (
                 Reply::Raw(
-                    b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".iter().copied().chain([b' '; 100_000]).collect(),
+                    b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"
+                        .iter()
+                        .copied()
+                        .chain(std::iter::repeat_n(b' ', 100_000))
+                        .collect(),
                 ),
                 TooLarge,
             ),

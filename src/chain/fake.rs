@@ -25,7 +25,7 @@ pub struct Server {
     pub url: Url,
     requests: Arc<AtomicUsize>,
     last: Arc<Mutex<String>>,
-    reply: Arc<Mutex<Reply>>,
+    replies: Arc<Mutex<Vec<(String, Reply)>>>,
 }
 
 impl Server {
@@ -33,17 +33,22 @@ impl Server {
         install_provider();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
-        let server = Self { url, requests: Arc::default(), last: Arc::default(), reply: Arc::new(Mutex::new(reply)) };
-        let (requests, last, reply) =
-            (Arc::clone(&server.requests), Arc::clone(&server.last), Arc::clone(&server.reply));
+        let server = Self {
+            url,
+            requests: Arc::default(),
+            last: Arc::default(),
+            replies: Arc::new(Mutex::new(vec![(String::new(), reply)])),
+        };
+        let (requests, last, replies) =
+            (Arc::clone(&server.requests), Arc::clone(&server.last), Arc::clone(&server.replies));
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
-                let (requests, last, reply) = (Arc::clone(&requests), Arc::clone(&last), Arc::clone(&reply));
+                let (requests, last, replies) = (Arc::clone(&requests), Arc::clone(&last), Arc::clone(&replies));
                 tokio::spawn(async move {
                     let Some(request) = read_request(&mut stream).await else { return };
+                    let reply = replies.lock().iter().rev().find(|(part, _)| request.contains(part)).unwrap().1.clone();
                     *last.lock() = request;
                     requests.fetch_add(1, SeqCst);
-                    let reply = reply.lock().clone();
                     let (Reply::Raw(bytes) | Reply::Hang(bytes)) = &reply;
                     let _ = stream.write_all(bytes).await;
                     if matches!(reply, Reply::Hang(_)) {
@@ -60,7 +65,12 @@ impl Server {
     }
 
     pub fn reply(&self, reply: Reply) {
-        *self.reply.lock() = reply;
+        self.reply_to("", reply);
+    }
+
+    /// From now on for requests that contain `part`.
+    pub fn reply_to(&self, part: &str, reply: Reply) {
+        self.replies.lock().push((part.to_owned(), reply));
     }
 
     pub fn requests(&self) -> usize {

@@ -11,7 +11,7 @@ use serde::{
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use super::{Failed, Fault};
+use super::fault::{Failed, Fault};
 
 /// How a client reaches its server.
 #[derive(Clone, Debug)]

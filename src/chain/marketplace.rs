@@ -10,7 +10,12 @@ use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Failed, Fault, OpenService, ServiceFacts, http, http::Object};
+use super::{
+    OpenService, ServiceFacts,
+    fault::{Failed, Fault},
+    http,
+    http::Object,
+};
 use crate::model::{
     address::EvmAddress,
     credits::{ChargeType, CreditSource, Credits, PlanKind, Price},
@@ -356,4 +361,4 @@ fn unreadable(error: &serde_json::Error) -> Failed {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -231,11 +231,11 @@ async fn a_failure_is_remembered_longer_each_time_until_an_answer_comes() {
     fixture.source.set(Err(Fault::Status));
     let mut asked = 0;
     //  seconds to wait after each failure
-    for rest in [1, 2, 4, 8, 16, 30, 30] {
+    for rest in [1_u64, 2, 4, 8, 16, 30, 30] {
         assert_eq!(fixture.get(1).await, unavailable(Fault::Status));
         asked += 1;
         assert_eq!(fixture.source.asked(), asked);
-        fixture.clock.advance(rest * SECOND - Duration::from_nanos(1));
+        fixture.clock.advance(Duration::from_nanos(rest * 1_000_000_000 - 1));
         assert_eq!(fixture.get(1).await, unavailable(Fault::Status));
         assert_eq!(fixture.source.asked(), asked, "asked again before {rest} s");
         fixture.clock.advance(Duration::from_nanos(1));

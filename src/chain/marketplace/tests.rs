@@ -5,12 +5,12 @@ use serde_json::json;
 use super::*;
 use crate::chain::fake::{self, Reply, Server};
 
-const SERVICE: Did = Did([0x11; 32]);
-const PLAN: Did = Did([0x22; 32]);
-const CONTRACT: &str = "0x5FbDB2315678afecb367f032d93F642f64180aa3";
+pub const SERVICE: Did = Did([0x11; 32]);
+pub const PLAN: Did = Did([0x22; 32]);
+pub const CONTRACT: &str = "0x5FbDB2315678afecb367f032d93F642f64180aa3";
 
 /// The plan of nevermined.md section 7.3.
-fn plan_ddo() -> Value {
+pub fn plan_ddo() -> Value {
     json!({"@context": "https://w3id.org/did/v1", "id": PLAN.to_string(), "created": "2024-01-01T00:00:00Z",
         "publicKey": [{"id": PLAN.to_string(), "type": "EthereumECDSAKey", "owner": "0xPublisher"}], "authentication": [],
         "proof": {"type": "DDOIntegritySignature", "created": "2024-01-01T00:00:00Z", "creator": "0xPublisher",
@@ -20,7 +20,7 @@ fn plan_ddo() -> Value {
 }
 
 /// The service of nevermined.md section 7.3.
-fn service_ddo() -> Value {
+pub fn service_ddo() -> Value {
     json!({"@context": "https://w3id.org/did/v1", "id": SERVICE.to_string(), "created": "2024-01-01T00:00:00Z",
         "publicKey": [{"id": SERVICE.to_string(), "type": "EthereumECDSAKey", "owner": "0xPublisher"}],
         "authentication": [],
@@ -46,12 +46,12 @@ fn service_ddo() -> Value {
                             {"name": "_tokenId", "type": "bytes32", "value": PLAN.digits()}]}]}}}]})
 }
 
-fn with(mut ddo: Value, at: &str, value: Value) -> Value {
+pub fn with(mut ddo: Value, at: &str, value: Value) -> Value {
     *ddo.pointer_mut(at).unwrap_or_else(|| panic!("{at}")) = value;
     ddo
 }
 
-fn without(mut ddo: Value, at: &str) -> Value {
+pub fn without(mut ddo: Value, at: &str) -> Value {
     let (parent, name) = at.rsplit_once('/').unwrap();
     let parent = ddo.pointer_mut(parent).unwrap_or_else(|| panic!("{at}"));
     match parent {
@@ -61,7 +61,7 @@ fn without(mut ddo: Value, at: &str) -> Value {
     ddo
 }
 
-const MAIN: &str = "/service/0/attributes/main";
+pub const MAIN: &str = "/service/0/attributes/main";
 const NFT: &str = "/service/1/attributes/main/nftAttributes";
 const CONDITIONS: &str = "/service/1/attributes/serviceAgreementTemplate/conditions";
 
