@@ -30,7 +30,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Calls, Failed, Fault};
+use super::fault::{Calls, Failed, Fault};
 use crate::model::decision::Dependency;
 
 /// What a source knows: a value, or for certain that there is none.
@@ -292,7 +292,10 @@ where
         };
         counter.fetch_add(1, Relaxed);
         if matches!(peek, Peek::Stale(_)) && entry.resting(now).is_none() && !entry.refreshing.swap(true, Relaxed) {
-            match self.join_or_launch(key, || Ok(())) {
+            // Unless a refresh has landed since we looked.
+            let unchanged = || shared.entries.peek(key).is_some_and(|latest| Arc::ptr_eq(&latest, &entry));
+            let may_ask = || if unchanged() { Ok(()) } else { Err(Err(Unanswered::Unavailable(Fault::Aborted))) };
+            match self.join_or_launch(key, may_ask) {
                 Ok(Joined::Launched(_, pilot)) => pilot.fly(),
                 Ok(Joined::Other(_)) => {}
                 Err(_) => entry.refreshing.store(false, Relaxed),
@@ -557,3 +560,6 @@ impl Bucket {
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

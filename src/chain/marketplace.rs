@@ -10,7 +10,12 @@ use reqwest::{Client, StatusCode, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Failed, Fault, OpenService, ServiceFacts, http};
+use super::{
+    OpenService, ServiceFacts,
+    fault::{Failed, Fault},
+    http,
+    http::Object,
+};
 use crate::model::{
     address::EvmAddress,
     credits::{ChargeType, CreditSource, Credits, PlanKind, Price},
@@ -109,7 +114,7 @@ impl Marketplace {
 pub fn parse_plan(plan: Did, body: &[u8]) -> Result<PlanFacts, Failed> {
     let main = Ddo::parse(plan, body)?.main::<PlanMain>()?;
     // An absent or unknown type, and `both`, is checked like credits: only `time` alone waives the balance.
-    let kind = match main.subscription.and_then(|subscription| subscription.subscription_type).as_deref() {
+    let kind = match main.subscription.and_then(|Object(subscription)| subscription.subscription_type).as_deref() {
         Some("time") => PlanKind::Time,
         _ => PlanKind::Credits,
     };
@@ -122,15 +127,15 @@ pub fn parse_plan(plan: Did, body: &[u8]) -> Result<PlanFacts, Failed> {
 /// When it cannot be read with certainty.
 pub fn parse_service(service: Did, body: &[u8]) -> Result<Described, Failed> {
     let ddo = Ddo::parse(service, body)?;
-    let web = ddo.main::<ServiceMain>()?.web_service.unwrap_or_default();
+    let web = ddo.main::<ServiceMain>()?.web_service.map(|Object(web)| web).unwrap_or_default();
     let charge_type = match web.charge_type.as_deref() {
         None | Some("" | "fixed") => ChargeType::Fixed,
         Some("dynamic") => ChargeType::Dynamic,
         Some(_) => return Err(malformed("chargeType is neither fixed nor dynamic")),
     };
     let access = ddo.access(charge_type)?;
-    let owner = ddo.public_key.into_iter().next().and_then(|key| key.owner).unwrap_or_default();
-    let creator = ddo.proof.and_then(|proof| proof.creator).unwrap_or_default();
+    let owner = ddo.public_key.into_iter().next().and_then(|Object(key)| key.owner).unwrap_or_default();
+    let creator = ddo.proof.and_then(|Object(proof)| proof.creator).unwrap_or_default();
     let open_endpoints = web.open_endpoints.unwrap_or_default();
     let free = Price {
         charge_type: ChargeType::Fixed,
@@ -165,9 +170,9 @@ pub fn parse_service(service: Did, body: &[u8]) -> Result<Described, Failed> {
 struct Ddo {
     id: String,
     #[serde(default, rename = "publicKey")]
-    public_key: Vec<PublicKey>,
-    proof: Option<Proof>,
-    service: Vec<Part>,
+    public_key: Vec<Object<PublicKey>>,
+    proof: Option<Object<Proof>>,
+    service: Vec<Object<Part>>,
 }
 
 #[derive(Deserialize)]
@@ -191,12 +196,12 @@ struct Part {
 
 #[derive(Deserialize)]
 struct Attributes<T> {
-    main: T,
+    main: Object<T>,
 }
 
 #[derive(Deserialize)]
 struct PlanMain {
-    subscription: Option<Subscription>,
+    subscription: Option<Object<Subscription>>,
 }
 
 #[derive(Deserialize)]
@@ -208,7 +213,7 @@ struct Subscription {
 #[derive(Deserialize)]
 struct ServiceMain {
     #[serde(rename = "webService")]
-    web_service: Option<WebService>,
+    web_service: Option<Object<WebService>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -221,15 +226,15 @@ struct WebService {
 
 #[derive(Deserialize)]
 struct AccessAttributes {
-    main: AccessMain,
+    main: Object<AccessMain>,
     #[serde(rename = "serviceAgreementTemplate")]
-    template: Option<Template>,
+    template: Option<Object<Template>>,
 }
 
 #[derive(Deserialize)]
 struct AccessMain {
     #[serde(rename = "nftAttributes")]
-    nft: Option<Nft>,
+    nft: Option<Object<Nft>>,
 }
 
 #[derive(Deserialize)]
@@ -247,14 +252,14 @@ struct Nft {
 #[derive(Deserialize)]
 struct Template {
     #[serde(default)]
-    conditions: Vec<Condition>,
+    conditions: Vec<Object<Condition>>,
 }
 
 #[derive(Deserialize)]
 struct Condition {
     name: String,
     #[serde(default)]
-    parameters: Vec<Parameter>,
+    parameters: Vec<Object<Parameter>>,
 }
 
 #[derive(Deserialize)]
@@ -273,7 +278,7 @@ struct Access {
 
 impl Ddo {
     fn parse(asked: Did, body: &[u8]) -> Result<Self, Failed> {
-        let ddo: Self = serde_json::from_slice(body).map_err(|error| unreadable(&error))?;
+        let Object(ddo) = serde_json::from_slice::<Object<Self>>(body).map_err(|error| unreadable(&error))?;
         if ddo.id.parse() != Ok(asked) {
             return Err(malformed("the description is not of what was asked for"));
         }
@@ -283,21 +288,23 @@ impl Ddo {
     /// The `main` of the first element of type `metadata`.
     fn main<T: for<'a> Deserialize<'a>>(&self) -> Result<T, Failed> {
         let part = self.part("metadata").ok_or_else(|| malformed("there is no metadata"))?;
-        Ok(Attributes::<T>::deserialize(&part.attributes).map_err(|error| unreadable(&error))?.main)
+        part.attributes::<Attributes<T>>().map(|attributes| attributes.main.0)
     }
 
     fn part(&self, kind: &str) -> Option<&Part> {
-        self.service.iter().find(|part| part.kind == kind)
+        self.service.iter().map(|Object(part)| part).find(|part| part.kind == kind)
     }
 
     /// The first element of type `nft-access`. None: one cannot pay with credits. That something is missing as a whole
     /// is a statement; that it is there and ill-formed is not.
     fn access(&self, charge_type: ChargeType) -> Result<Option<Access>, Failed> {
         let Some(part) = self.part("nft-access") else { return Ok(None) };
-        let access = AccessAttributes::deserialize(&part.attributes).map_err(|error| unreadable(&error))?;
-        let conditions = access.template.map(|template| template.conditions).unwrap_or_default();
-        let Some(holder) = conditions.iter().find(|condition| condition.name == "nftHolder") else { return Ok(None) };
-        let Some(nft) = access.main.nft else { return Ok(None) };
+        let access = part.attributes::<AccessAttributes>()?;
+        let conditions = access.template.map(|Object(template)| template.conditions).unwrap_or_default();
+        let Some(Object(holder)) = conditions.iter().find(|Object(condition)| condition.name == "nftHolder") else {
+            return Ok(None);
+        };
+        let Some(Object(nft)) = access.main.0.nft else { return Ok(None) };
         let price = Price {
             charge_type,
             amount: amount("amount", &nft.amount)?.ok_or_else(|| malformed("amount is empty"))?,
@@ -314,9 +321,16 @@ impl Ddo {
     }
 }
 
+impl Part {
+    fn attributes<T: for<'a> Deserialize<'a>>(&self) -> Result<T, Failed> {
+        Object::deserialize(&self.attributes).map(|Object(attributes)| attributes).map_err(|error| unreadable(&error))
+    }
+}
+
 impl Condition {
     fn text(&self, name: &str) -> Result<&str, Failed> {
-        let parameter = self.parameters.iter().find(|parameter| parameter.name == name);
+        let parameter =
+            self.parameters.iter().map(|Object(parameter)| parameter).find(|parameter| parameter.name == name);
         parameter
             .and_then(|parameter| parameter.value.as_str())
             .ok_or_else(|| malformed(&format!("there is no {name}")))
@@ -345,3 +359,6 @@ fn malformed(detail: &str) -> Failed {
 fn unreadable(error: &serde_json::Error) -> Failed {
     malformed(&error.to_string().chars().take(200).collect::<String>())
 }
+
+#[cfg(test)]
+pub(super) mod tests;
