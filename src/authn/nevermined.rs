@@ -183,3 +183,6 @@ impl Weighter<TokenText, Arc<Identity>> for Bytes {
         u64::try_from(total).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests;
