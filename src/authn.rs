@@ -81,8 +81,20 @@ mod tests {
     #[test]
     fn a_header_without_a_token_is_not_the_same_as_no_header() {
         for value in [
-            "", " ", "Bearer", "Bearer ", "Bearer  a.b", " a.b", "a.b ", "  ", "Bearer\ta.b", "Bearer a.b\t", "Bearer a.b\r\nX: y",
-            "Bearer a\0.b", "Bearer a.b\x7f", "Bearer é.b",
+            "",
+            " ",
+            "Bearer",
+            "Bearer ",
+            "Bearer  a.b",
+            " a.b",
+            "a.b ",
+            "  ",
+            "Bearer\ta.b",
+            "Bearer a.b\t",
+            "Bearer a.b\r\nX: y",
+            "Bearer a\0.b",
+            "Bearer a.b\x7f",
+            "Bearer é.b",
         ] {
             assert_eq!(token(value), Err(Denial::InvalidCredential("malformed_authorization")), "{value:?}");
         }

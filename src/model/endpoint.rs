@@ -252,8 +252,15 @@ impl fmt::Debug for Endpoint {
 /// The endpoint that a request for this path calls: the last that matches, as in the original. In the forward-proxy
 /// form the client names the origin too, and only that origin's endpoints count.
 #[must_use]
-pub fn last_match<'e>(endpoints: &'e [Endpoint], path: &RequestPath<'_>, origin: Option<&Origin>) -> Option<&'e Endpoint> {
-    endpoints.iter().rev().find(|endpoint| origin.is_none_or(|origin| *origin == endpoint.origin) && endpoint.matches(path))
+pub fn last_match<'e>(
+    endpoints: &'e [Endpoint],
+    path: &RequestPath<'_>,
+    origin: Option<&Origin>,
+) -> Option<&'e Endpoint> {
+    endpoints
+        .iter()
+        .rev()
+        .find(|endpoint| origin.is_none_or(|origin| *origin == endpoint.origin) && endpoint.matches(path))
 }
 
 #[cfg(test)]
