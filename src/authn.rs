@@ -54,3 +54,60 @@ impl<'a> Authorization<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(value: &str) -> Result<Option<String>, Denial> {
+        Ok(Authorization::from_values([value.as_bytes()])?.token()?.map(str::to_owned))
+    }
+
+    #[test]
+    fn the_token_is_the_second_word_or_the_only_one() {
+        for (value, expected) in [
+            ("Bearer a.b", "a.b"),
+            ("bearer a.b", "a.b"),
+            ("foo a.b", "a.b"),
+            ("a.b", "a.b"),
+            ("Bearer a.b and more", "a.b"),
+            ("Bearer a.b ", "a.b"),
+            ("Bearer ab", "ab"), // not a token we know, and it is not ours to say so
+        ] {
+            assert_eq!(token(value), Ok(Some(expected.to_owned())), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_header_without_a_token_is_not_the_same_as_no_header() {
+        for value in [
+            "",
+            " ",
+            "Bearer",
+            "Bearer ",
+            "Bearer  a.b",
+            " a.b",
+            "a.b ",
+            "  ",
+            "Bearer\ta.b",
+            "Bearer a.b\t",
+            "Bearer a.b\r\nX: y",
+            "Bearer a\0.b",
+            "Bearer a.b\x7f",
+            "Bearer é.b",
+        ] {
+            assert_eq!(token(value), Err(Denial::InvalidCredential("malformed_authorization")), "{value:?}");
+        }
+        let latin = Authorization::from_values([b"Bearer \xe9.b".as_slice()]).unwrap();
+        assert_eq!(latin.token(), Err(Denial::InvalidCredential("malformed_authorization")));
+        assert_eq!(Authorization::from_values([]).unwrap().token(), Ok(None));
+    }
+
+    #[test]
+    fn two_headers_are_refused_even_if_they_are_alike_or_empty() {
+        for values in [["Bearer a.b", "Bearer c.d"], ["Bearer a.b", "Bearer a.b"], ["", "Bearer a.b"], ["", ""]] {
+            let refused = Authorization::from_values(values.map(str::as_bytes)).err();
+            assert_eq!(refused, Some(Denial::BadRequest("two_credentials")), "{values:?}");
+        }
+    }
+}

@@ -46,7 +46,7 @@ pub use self::{
     nevermined::Nevermined,
     route::{Compatibility, Cors, CredentialKind, HostPattern, Origins, Route, RouteTarget},
     server::Server,
-    service::{CreditSource, Service},
+    service::Service,
     upstream::{HostPort, Http2, Upstream},
     usage::{Report, Usage, WhenFull},
 };

@@ -95,7 +95,7 @@ impl TokenVerifier {
     /// | --- | --- |
     /// | `malformed_authorization` | is not in the header ([`super::Authorization::token`]) |
     /// | `token_too_long` | is longer than allowed |
-    /// | `malformed_token`, `malformed_token_header`, `token_algorithm`, `token_encryption`, `token_compressed`, `token_critical_header`, `token_encrypted_key` | is not of the one shape ([`jose::JweError`]) |
+    /// | `malformed_token`, `malformed_token_header`, `token_algorithm`, `token_encryption`, `token_compressed`, `token_critical_header`, `token_encrypted_key`, `malformed_ciphertext` | is not of the one shape ([`jose::JweError`]) |
     /// | `wrong_key` | was not made with a key of ours, or changed afterwards |
     /// | `malformed_claims` | lacks a claim, or has one of a wrong type or form |
     /// | `too_many_endpoints` | has more than [`MAX_ENDPOINTS`] |
@@ -183,3 +183,6 @@ impl Weighter<TokenText, Arc<Identity>> for Bytes {
         u64::try_from(total).unwrap_or(u64::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests;

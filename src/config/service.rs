@@ -8,7 +8,7 @@ use super::{
 };
 use crate::model::{
     address::EvmAddress,
-    credits::{ChargeType, Credits, PlanKind, Price},
+    credits::{ChargeType, CreditSource, Credits, PlanKind, Price},
     did::Did,
 };
 
@@ -29,18 +29,6 @@ pub struct Service {
     pub credits: CreditSource,
     /// `open_endpoints`: URL patterns that anybody may call (nevermined.md section 3). Default: none.
     pub open_endpoints: Vec<String>,
-}
-
-/// Who knows how many credits a holder has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CreditSource {
-    /// Our own database.
-    Local,
-    /// An ERC-1155 contract, whose token id is the plan.
-    Chain {
-        /// `contract`: its address.
-        contract: EvmAddress,
-    },
 }
 
 impl Service {

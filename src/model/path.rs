@@ -235,7 +235,10 @@ fn is_unreserved(byte: u8) -> bool {
 /// `pchar` without escapes, and the slash (RFC 3986 §3.3).
 fn may_stand(byte: u8) -> bool {
     is_unreserved(byte)
-        || matches!(byte, b'/' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@')
+        || matches!(
+            byte,
+            b'/' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@'
+        )
 }
 
 /// Whether some server could read a dot segment out of this path: one that decodes it once or twice, takes an encoded
@@ -426,8 +429,17 @@ mod tests {
     fn every_refusal_has_a_word_of_its_own() {
         use PathError as E;
         let all = [
-            E::NotAbsolute, E::MalformedEscape, E::Control, E::Backslash, E::DotSegment, E::Space, E::Fragment, E::Query,
-            E::QueryControl, E::QuerySpace, E::QueryNotText,
+            E::NotAbsolute,
+            E::MalformedEscape,
+            E::Control,
+            E::Backslash,
+            E::DotSegment,
+            E::Space,
+            E::Fragment,
+            E::Query,
+            E::QueryControl,
+            E::QuerySpace,
+            E::QueryNotText,
         ];
         let words: std::collections::BTreeSet<_> = all.iter().map(|error| error.reason()).collect();
         assert_eq!(words.len(), all.len());

@@ -145,7 +145,7 @@ fn facts(config: &Config, outside: &Handle) -> anyhow::Result<Facts> {
         wait: market.timeout.saturating_add(Duration::from_secs(1)),
         ..cache::Options::default()
     });
-    let facts = Facts::new(chain::Options { marketplace, node, cache }, &cache::Clock::default(), outside.clone())?;
+    let facts = Facts::new(chain::Options { marketplace, node, cache }, &cache::Clock::Steady, outside.clone())?;
     facts.configure(config.services.iter().map(|service| ServiceFacts {
         service: service.id,
         plan: Some(service.plan),

@@ -163,7 +163,9 @@ fn texts(pieces: &[Piece]) -> Result<Option<Pattern>, EndpointError> {
     for piece in pieces {
         let (text, hole) = match piece {
             Piece::Text(text) => (text.as_str(), false),
-            Piece::Group { prefix, expression: Some(expression), modifier: None } if expression == ".*" => (*prefix, true),
+            Piece::Group { prefix, expression: Some(expression), modifier: None } if expression == ".*" => {
+                (*prefix, true)
+            }
             Piece::Group { .. } => return Ok(None),
         };
         if let Some(last) = texts.last_mut() {
