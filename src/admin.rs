@@ -16,7 +16,7 @@ use axum::{
 };
 
 use crate::{
-    chain::{Calls, Facts, Fault, cache::Statistics},
+    chain::{Facts, cache::Statistics, fault::{Calls, Fault}},
     credits::Ledger,
     metrics::Metrics,
     model::clock::{self, Timestamp},

@@ -9,8 +9,8 @@ use super::{
     Config,
     reader::{Context, Section, Spot},
     route::{CredentialKind, Route, RouteTarget},
-    service::CreditSource,
 };
+use crate::model::credits::CreditSource;
 
 /// Where the parts of a configuration were written.
 pub(super) struct Places<'a> {

@@ -1,7 +1,7 @@
 //! Answers of our own. The one place where a [`Denial`] becomes HTTP, and where it is decided what a stranger may know.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderName, Method, StatusCode, header};
 use pingora::{Result, http::{RequestHeader, ResponseHeader}};
 use pingora_proxy::Session;
 
@@ -84,8 +84,8 @@ pub async fn preflight(session: &mut Session, cors: &Cors) -> Result<()> {
     let request = session.req_header();
     allow_origin(&mut response, request, cors)?;
     let asked = |name: HeaderName| request.headers.get(name).cloned();
-    let methods = list(cors.allow_methods.iter().map(|method| method.as_str())).or_else(|| asked(header::ACCESS_CONTROL_REQUEST_METHOD));
-    let headers = list(cors.allow_headers.iter().map(|name| name.as_str())).or_else(|| asked(header::ACCESS_CONTROL_REQUEST_HEADERS));
+    let methods = cors.allow_methods.clone().or_else(|| asked(header::ACCESS_CONTROL_REQUEST_METHOD));
+    let headers = cors.allow_headers.clone().or_else(|| asked(header::ACCESS_CONTROL_REQUEST_HEADERS));
     for (name, value) in [(header::ACCESS_CONTROL_ALLOW_METHODS, methods), (header::ACCESS_CONTROL_ALLOW_HEADERS, headers)] {
         if let Some(value) = value {
             response.insert_header(name, value)?;
@@ -104,19 +104,10 @@ pub fn expose_to_pages(response: &mut ResponseHeader, request: &RequestHeader, c
     response.remove_header(&header::ACCESS_CONTROL_ALLOW_ORIGIN);
     response.remove_header(&header::ACCESS_CONTROL_ALLOW_CREDENTIALS);
     allow_origin(response, request, cors)?;
-    if let Some(names) = list(cors.expose_headers.iter().map(|name| canonical(name))) {
-        response.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, names)?;
+    if let Some(names) = &cors.expose_headers {
+        response.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, names.clone())?;
     }
     Ok(())
-}
-
-/// The spelling people expect of the two headers that the replaced system exposed; header names have no case.
-fn canonical(name: &HeaderName) -> &str {
-    match name.as_str() {
-        "nvmcreditsconsumed" => "NVMCreditsConsumed",
-        "authorization" => "Authorization",
-        other => other,
-    }
 }
 
 fn allow_origin(response: &mut ResponseHeader, request: &RequestHeader, cors: &Cors) -> Result<()> {
@@ -134,11 +125,6 @@ fn allow_origin(response: &mut ResponseHeader, request: &RequestHeader, cors: &C
         }
     }
     Ok(())
-}
-
-fn list<'a>(names: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
-    let names: Vec<&str> = names.collect();
-    (!names.is_empty()).then(|| HeaderValue::from_str(&names.join(",")).ok()).flatten()
 }
 
 /// RFC 6750 §3: no error code where no credential was presented, and a fixed text where one was wrong. The reason is in
