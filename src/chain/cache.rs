@@ -205,7 +205,8 @@ struct Entry<V> {
     known: Option<(Answer<V>, Instant)>,
     /// What went wrong since.
     failure: Option<Failure>,
-    /// Set by the one caller that starts the refresh of a stale value.
+    /// Set by the caller that starts the refresh of a stale value, only to spare the others the list of flights, which
+    /// is what makes it one refresh.
     refreshing: AtomicBool,
 }
 
