@@ -4,8 +4,9 @@
 //! `store/postgres` and `store/sqlite` hold the statements, one function each; the tests in `tests/all/store.rs` run
 //! every operation against both.
 
-mod postgres { #[derive(Clone, Debug)] pub struct Database; }
-mod sqlite { #[derive(Clone, Debug)] pub struct Database; }
+mod postgres;
+mod row;
+mod sqlite;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -191,6 +192,13 @@ pub struct Rejected {
     pub at_micros: i64,
 }
 
+impl Appended {
+    fn of(given: usize, inserted: usize) -> Self {
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        Self { inserted: count(inserted), known: count(given.saturating_sub(inserted)) }
+    }
+}
+
 impl GroupBy {
     /// The word in the statements and on the command line.
     #[must_use]
@@ -226,7 +234,10 @@ impl StoreError {
     pub fn is_data(&self) -> bool {
         match self {
             Self::Database(sqlx::Error::Encode(_)) => true,
-            Self::Database(sqlx::Error::Database(error)) => error.code().is_some_and(|code| is_about_data(&code)),
+            // SQLite has no code of its own for a sum that does not fit.
+            Self::Database(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| is_about_data(&code)) || error.message() == "integer overflow"
+            }
             _ => false,
         }
     }
@@ -259,7 +270,11 @@ impl Store {
     /// # Errors
     /// When the options are contradictory or the URL cannot be parsed.
     pub fn open(options: &StoreOptions) -> Result<Self> {
-        { let _ = options; Err(StoreError::TimedOut) }
+        match &options.target {
+            StoreTarget::Postgres(url) => Ok(Self::Postgres(postgres::Database::open(url, options)?)),
+            StoreTarget::Sqlite(_) if options.access_tables => Err(StoreError::Options("the access tables of the replaced system exist in Postgres only")),
+            StoreTarget::Sqlite(path) => Ok(Self::Sqlite(sqlite::Database::open(path, options)?)),
+        }
     }
 
     /// The word for logs: `postgres` or `sqlite`.
@@ -277,7 +292,10 @@ impl Store {
     /// # Errors
     /// When the database is away or a migration fails.
     pub async fn migrate(&self) -> Result<()> {
-        Err(StoreError::TimedOut)
+        match self {
+            Self::Postgres(database) => database.migrate().await,
+            Self::Sqlite(database) => database.migrate().await,
+        }
     }
 
     /// Whether the database answers.
@@ -285,12 +303,18 @@ impl Store {
     /// # Errors
     /// When it does not.
     pub async fn health(&self) -> Result<()> {
-        Err(StoreError::TimedOut)
+        match self {
+            Self::Postgres(database) => database.limited(postgres::health(database)).await,
+            Self::Sqlite(database) => database.limited(sqlite::health(database)).await,
+        }
     }
 
     /// Closes the connections.
     pub async fn close(&self) {
-        ()
+        match self {
+            Self::Postgres(database) => database.close().await,
+            Self::Sqlite(database) => database.close().await,
+        }
     }
 
     /// Takes a batch in one transaction: all of it or nothing. Events that are there already are left alone. For those
@@ -300,7 +324,10 @@ impl Store {
     /// # Errors
     /// [`StoreError::is_data`] says that an event of the batch can never be taken.
     pub async fn append_usage(&self, events: &[UsageEvent]) -> Result<Appended> {
-        Err(StoreError::TimedOut)
+        match self {
+            Self::Postgres(database) => database.limited(postgres::usage::append(database, events)).await,
+            Self::Sqlite(database) => database.limited(sqlite::usage::append(database, events)).await,
+        }
     }
 
     /// Sets an event aside that the store cannot take, for a person to look at: `raw` is the record as it was in the
@@ -311,7 +338,10 @@ impl Store {
     pub async fn reject_usage(&self, raw: &[u8], error: &str) -> Result<()> {
         let raw = without_nul(&String::from_utf8_lossy(raw)).into_owned();
         let error = without_nul(error);
-        Err(StoreError::TimedOut)
+        match self {
+            Self::Postgres(database) => database.limited(postgres::rejected::insert(database, &raw, &error)).await,
+            Self::Sqlite(database) => database.limited(sqlite::rejected::insert(database, &raw, &error)).await,
+        }
     }
 
     /// What was set aside, latest first.
@@ -319,7 +349,10 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn rejected_usage(&self, limit: u32) -> Result<Vec<Rejected>> {
-        Err(StoreError::TimedOut)
+        match self {
+            Self::Postgres(database) => database.limited(postgres::rejected::list(database, limit)).await,
+            Self::Sqlite(database) => database.limited(sqlite::rejected::list(database, limit)).await,
+        }
     }
 
     /// What an account has and owes, in one statement, so that both belong to the same moment.
@@ -327,7 +360,10 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn snapshot(&self, source: &CreditSource, plan: &Did, holder: &EvmAddress) -> Result<Snapshot> {
-        Err(StoreError::TimedOut)
+        match self {
+            Self::Postgres(database) => database.limited(postgres::credits::snapshot(database, source, plan, holder)).await,
+            Self::Sqlite(database) => database.limited(sqlite::credits::snapshot(database, source, plan, holder)).await,
+        }
     }
 
     /// Adds to a local balance, and says what it is then. A debt is paid first.
@@ -335,7 +371,10 @@ impl Store {
     /// # Errors
     /// When the database is away, or the sum is more than an `i64` holds.
     pub async fn grant(&self, holder: &EvmAddress, plan: &Did, amount: Credits) -> Result<i64> {
-        Err(StoreError::TimedOut)
+        match self {
+            Self::Postgres(database) => database.limited(postgres::credits::grant(database, holder, plan, amount)).await,
+            Self::Sqlite(database) => database.limited(sqlite::credits::grant(database, holder, plan, amount)).await,
+        }
     }
 
     /// Local balances, of one holder or one plan or all, by plan and holder.
@@ -343,7 +382,10 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn balances(&self, holder: Option<&EvmAddress>, plan: Option<&Did>) -> Result<Vec<Balance>> {
-        Err(StoreError::TimedOut)
+        match self {
+            Self::Postgres(database) => database.limited(postgres::credits::balances(database, holder, plan)).await,
+            Self::Sqlite(database) => database.limited(sqlite::credits::balances(database, holder, plan)).await,
+        }
     }
 
     /// Usage, latest first.
@@ -351,7 +393,10 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn list_usage(&self, filter: &UsageFilter, limit: u32) -> Result<Vec<UsageRow>> {
-        Err(StoreError::TimedOut)
+        match self {
+            Self::Postgres(database) => database.limited(postgres::usage::list(database, filter, limit)).await,
+            Self::Sqlite(database) => database.limited(sqlite::usage::list(database, filter, limit)).await,
+        }
     }
 
     /// The events with this event id or request id: a client may have sent the same request id twice.
@@ -359,7 +404,10 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn show_usage(&self, id: &str) -> Result<Vec<UsageRow>> {
-        Err(StoreError::TimedOut)
+        match self {
+            Self::Postgres(database) => database.limited(postgres::usage::show(database, id)).await,
+            Self::Sqlite(database) => database.limited(sqlite::usage::show(database, id)).await,
+        }
     }
 
     /// Sums, the largest charge first; days in their order.
@@ -367,7 +415,10 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn sum_usage(&self, by: GroupBy, filter: &UsageFilter) -> Result<Vec<UsageSum>> {
-        let mut sums: Vec<UsageSum> = Err(StoreError::TimedOut)?;
+        let mut sums = match self {
+            Self::Postgres(database) => database.limited(postgres::usage::sum(database, by, filter)).await,
+            Self::Sqlite(database) => database.limited(sqlite::usage::sum(database, by, filter)).await,
+        }?;
         match by {
             GroupBy::Day => sums.sort_by(|a, b| a.key.cmp(&b.key)),
             _ => sums.sort_by(|a, b| b.charged.cmp(&a.charged).then_with(|| a.key.cmp(&b.key))),
@@ -382,7 +433,10 @@ impl Store {
     /// # Errors
     /// When the database is away or the tables are not as nevermined.md section 9 has them.
     pub async fn adopt_burns(&self, limit: u32) -> Result<u64> {
-        Err(StoreError::TimedOut)
+        match self {
+            Self::Postgres(database) => database.limited(postgres::access::adopt_burns(database, limit)).await,
+            Self::Sqlite(_) => Ok(0),
+        }
     }
 
     /// Claims reports that are due at `now_micros`: nobody else gets them before `lease` has passed. Claimed and never
@@ -392,7 +446,10 @@ impl Store {
     /// When the database is away.
     pub async fn claim_reports(&self, limit: u32, now_micros: i64, lease: Duration) -> Result<Vec<ReportJob>> {
         let until = now_micros.saturating_add(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX));
-        Err(StoreError::TimedOut)
+        match self {
+            Self::Postgres(database) => database.limited(postgres::report::claim(database, limit, now_micros, until)).await,
+            Self::Sqlite(database) => database.limited(sqlite::report::claim(database, limit, now_micros, until)).await,
+        }
     }
 
     /// These have been told.
@@ -400,7 +457,10 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn mark_reported(&self, events: &[Uuid]) -> Result<()> {
-        Err(StoreError::TimedOut)
+        match self {
+            Self::Postgres(database) => database.limited(postgres::report::done(database, events)).await,
+            Self::Sqlite(database) => database.limited(sqlite::report::done(database, events)).await,
+        }
     }
 
     /// These could not be told: again at `retry_at_micros`, or, with none, never; they stay in the table with the error
@@ -410,7 +470,10 @@ impl Store {
     /// When the database is away.
     pub async fn fail_reports(&self, events: &[Uuid], retry_at_micros: Option<i64>, error: &str) -> Result<()> {
         let error = without_nul(error);
-        Err(StoreError::TimedOut)
+        match self {
+            Self::Postgres(database) => database.limited(postgres::report::failed(database, events, retry_at_micros, &error)).await,
+            Self::Sqlite(database) => database.limited(sqlite::report::failed(database, events, retry_at_micros, &error)).await,
+        }
     }
 
     /// Removes usage from before `before_micros` that nobody needs any more: its charge is burned or was nothing, and
@@ -422,7 +485,10 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn delete_usage_before(&self, before_micros: i64, limit: u32) -> Result<u64> {
-        Err(StoreError::TimedOut)
+        match self {
+            Self::Postgres(database) => database.limited(postgres::usage::delete_before(database, before_micros, limit)).await,
+            Self::Sqlite(database) => database.limited(sqlite::usage::delete_before(database, before_micros, limit)).await,
+        }
     }
 }
 
@@ -436,6 +502,3 @@ fn to_time(micros: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros).saturating_mul(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-fn from_time(time: OffsetDateTime) -> i64 {
-    i64::try_from(time.unix_timestamp_nanos().div_euclid(1000)).unwrap_or(i64::MAX)
-}

@@ -678,7 +678,7 @@ impl Inner {
         let mut segments = self.segments.lock();
         for (sequence, path) in paths {
             self.next_sequence.fetch_max(sequence.saturating_add(1), Ordering::Relaxed);
-            let (segment, found) = Segment::recover(path, sequence)?;
+            let (segment, found) = Segment::recover(path)?;
             if found.torn > 0 {
                 self.torn_total.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(path = %segment.path.display(), bytes = found.torn, offset = found.end, "a spool file ends in the middle of a record");

@@ -35,8 +35,6 @@ const MAGIC: [u8; 8] = *b"tollseg1";
 /// One file of the spool.
 #[derive(Debug)]
 pub struct Segment {
-    /// Files are delivered in this order.
-    pub sequence: u64,
     /// An earlier run wrote it.
     pub recovered: bool,
     pub path: PathBuf,
@@ -76,7 +74,6 @@ impl Segment {
             return Err(error);
         }
         Ok(Self {
-            sequence,
             recovered: false,
             path,
             file,
@@ -93,12 +90,11 @@ impl Segment {
 
     /// Opens a file of an earlier run. Besides the segment says how many bytes at its end were cut off because they
     /// are no whole record, and gives the first payload not yet acknowledged.
-    pub fn recover(path: PathBuf, sequence: u64) -> io::Result<(Self, Scan)> {
+    pub fn recover(path: PathBuf) -> io::Result<(Self, Scan)> {
         let file = OpenOptions::new().read(true).write(true).open(&path)?;
         let bytes = std::fs::read(&path)?;
         let scan = scan(&bytes);
         let segment = Self {
-            sequence,
             recovered: true,
             path,
             file,
@@ -420,9 +416,9 @@ mod tests {
         let path = segment.path.clone();
         drop(segment);
 
-        let (again, found) = Segment::recover(path.clone(), 7).unwrap();
+        let (again, found) = Segment::recover(path.clone()).unwrap();
         assert_eq!((found.records, found.torn, found.first.as_deref()), (1, 0, Some(b"two".as_slice())));
         again.file.write_all_at(&[0xff; 4], 9).unwrap();
-        assert_eq!(Segment::recover(path, 7).unwrap().1.records, 2);
+        assert_eq!(Segment::recover(path).unwrap().1.records, 2);
     }
 }

@@ -1,0 +1,88 @@
+//! A row of `usage` as both databases give it, and what it means.
+
+use uuid::Uuid;
+
+use super::{Result, StoreError, UsageRow};
+use crate::{
+    model::credits::Credits,
+    usage::{CreditSource, UsageEvent},
+};
+
+/// The columns of `usage`, times in microseconds.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Columns {
+    pub event_id: String,
+    pub occurred_at: i64,
+    pub recorded_at: i64,
+    pub request_id: String,
+    pub route: String,
+    pub listener: Option<String>,
+    pub service: String,
+    pub plan: Option<String>,
+    pub holder: Option<String>,
+    pub user_id: String,
+    pub owner: String,
+    pub endpoint: String,
+    pub method: String,
+    pub status: i32,
+    pub upstream_status: Option<i32>,
+    pub reported: Option<i64>,
+    pub charged: i64,
+    pub source: String,
+    pub contract: Option<String>,
+    pub duration_micros: i64,
+    pub open: bool,
+    pub burned_at: Option<i64>,
+    pub burn: Option<String>,
+}
+
+impl TryFrom<Columns> for UsageRow {
+    type Error = StoreError;
+
+    fn try_from(row: Columns) -> Result<Self> {
+        let source = match (row.source.as_str(), row.contract.as_deref()) {
+            ("local", None) => CreditSource::Local,
+            ("chain", Some(contract)) => CreditSource::Chain { contract: contract.parse().map_err(unreadable)? },
+            (other, _) => return Err(unreadable(format!("credits of the unknown source `{other}`"))),
+        };
+        let status = |status: i32| u16::try_from(status).map_err(unreadable);
+        Ok(Self {
+            event: UsageEvent {
+                event_id: Uuid::try_parse(&row.event_id).map_err(unreadable)?,
+                at_micros: row.occurred_at,
+                request_id: row.request_id.into(),
+                route: row.route.into(),
+                listener: row.listener.map(Into::into),
+                service: row.service.parse().map_err(unreadable)?,
+                plan: row.plan.map(|plan| plan.parse().map_err(unreadable)).transpose()?,
+                holder: row.holder.map(|holder| holder.parse().map_err(unreadable)).transpose()?,
+                user_id: row.user_id.into(),
+                owner: row.owner.into(),
+                endpoint: row.endpoint.into(),
+                method: row.method.into(),
+                status: status(row.status)?,
+                upstream_status: row.upstream_status.map(status).transpose()?,
+                reported: row.reported.map(Credits::from_i64),
+                charged: Credits::from_i64(row.charged),
+                source,
+                duration_micros: u64::try_from(row.duration_micros).map_err(unreadable)?,
+                open: row.open,
+            },
+            recorded_at_micros: row.recorded_at,
+            burned_at_micros: row.burned_at,
+            burn: row.burn,
+        })
+    }
+}
+
+/// The words of the columns `source` and `contract`.
+pub fn source_columns(source: &CreditSource) -> (&'static str, Option<String>) {
+    match source {
+        CreditSource::Local => ("local", None),
+        CreditSource::Chain { contract } => ("chain", Some(contract.to_string())),
+    }
+}
+
+fn unreadable(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Unreadable { table: "usage", error: error.to_string() }
+}

@@ -1,0 +1,76 @@
+//! `SQLite`: the embedded database, for one gateway. What differs from Postgres stays here: times are microseconds,
+//! ids are texts, a batch travels as one JSON text where Postgres takes arrays.
+
+pub mod credits;
+pub mod rejected;
+pub mod report;
+pub mod usage;
+
+use std::{future::Future, path::Path, time::Duration};
+
+use sqlx::{
+    ConnectOptions, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::{Result, StoreError, StoreOptions};
+
+/// One connection that writes, since `SQLite` has one writer at a time and waiting in our own queue is fairer than its
+/// busy handler; and some that read.
+#[derive(Clone, Debug)]
+pub struct Database {
+    write: SqlitePool,
+    read: SqlitePool,
+    timeout: Duration,
+    reports: bool,
+}
+
+impl Database {
+    pub fn open(path: &Path, options: &StoreOptions) -> Result<Self> {
+        if let Some(directory) = path.parent() {
+            std::fs::create_dir_all(directory).map_err(sqlx::Error::Io)?;
+        }
+        let connect = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A commit has to be on the disk when the spool forgets the event.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(options.timeout)
+            .foreign_keys(true)
+            .disable_statement_logging();
+        let pool = |connections| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(options.timeout).connect_lazy_with(connect.clone());
+        Ok(Self { write: pool(1), read: pool(options.max_connections.max(1)), timeout: options.timeout, reports: options.reports })
+    }
+
+    pub async fn migrate(&self) -> Result<()> {
+        let mut migrations = sqlx::migrate!("migrations/sqlite");
+        migrations.set_ignore_missing(true).run(&self.write).await?;
+        Ok(())
+    }
+
+    pub async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+
+    pub async fn limited<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::time::timeout(self.timeout.saturating_mul(2), operation).await.unwrap_or(Err(StoreError::TimedOut))
+    }
+}
+
+pub async fn health(database: &Database) -> Result<()> {
+    sqlx::query("select 1").execute(&database.read).await?;
+    Ok(())
+}
+
+/// A sum that `SQLite` computed in two halves, because its own stops with an error where 63 bits do not suffice.
+fn joined(high: i64, low: i64) -> crate::model::credits::Credits {
+    let sum = i128::from(high).saturating_mul(1 << 32).saturating_add(i128::from(low));
+    crate::model::credits::Credits::new(u64::try_from(sum).unwrap_or(u64::MAX))
+}
+
+/// A list for `in (select value from json_each(…))`.
+fn json_list(ids: &[String]) -> String {
+    serde_json::Value::from(ids).to_string()
+}
