@@ -16,18 +16,26 @@ use anyhow::Context;
 use parking_lot::Mutex;
 use tracing_subscriber::EnvFilter;
 
-/// Starts the program's log: JSON lines on standard error, so that standard output is the access log alone.
+use crate::config::{Log, LogFormat};
+
+/// Starts the program's log on standard error, so that standard output is the access log alone.
 ///
 /// Pingora logs through the `log` crate, which arrives here too. Its listener reports every failed handshake as an
-/// error, which a scanner can cause at will, and its proxy logs what [`crate::proxy`] logs better: both are quieter.
+/// error, which a scanner can cause at will, and its proxy logs what [`crate::proxy`] logs better: both are silent.
 ///
 /// # Errors
-/// When `level` is not a filter, or a log was started before.
-pub fn start(level: &str) -> anyhow::Result<()> {
-    let filter = format!("{level},pingora_core::services::listening=off,pingora_proxy=off,pingora_core=warn,sqlx=warn");
-    let filter = EnvFilter::try_new(filter).with_context(|| format!("log level {level:?}"))?;
-    let subscriber = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr);
-    subscriber.try_init().map_err(|error| anyhow::anyhow!(error)).context("starting the log")
+/// When a log was started before.
+pub fn start(log: Log) -> anyhow::Result<()> {
+    let level = log.level.as_str();
+    let filter = format!("{level},pingora_core=warn,pingora_core::services::listening=off,pingora_core::apps=off,pingora_proxy=off,sqlx=warn,hyper_util=info,reqwest=info,h2=info,rustls=info");
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(filter)?)
+        .with_writer(std::io::stderr);
+    let started = match log.format {
+        LogFormat::Json => subscriber.json().try_init(),
+        LogFormat::Text => subscriber.try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!(error)).context("starting the log")
 }
 
 /// The access log. Lines are collected in memory, a few buffers so that threads seldom meet, and written by a thread of

@@ -28,6 +28,12 @@ impl Environment {
         Self(std::env::vars_os().filter_map(text).collect())
     }
 
+    /// One variable, if it is set and not empty.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<String> {
+        self.0.get(name).filter(|value| !value.is_empty()).cloned()
+    }
+
     /// Lays the flags over the variables.
     pub(super) fn with_flags(&self, flags: &Flags) -> Variables {
         let variable = |(name, value): (&String, &String)| {
