@@ -7,7 +7,9 @@ use std::{
 
 use super::{
     Config,
-    reader::{Context, Section, Spot},
+    context::{Context, Spot},
+    listener::Written,
+    reader::Section,
     route::{CredentialKind, Route, RouteTarget},
     service::CreditSource,
 };
@@ -16,7 +18,7 @@ use super::{
 pub(super) struct Places<'a> {
     pub root: &'a Section<'a>,
     /// In the order of `Config::listeners`.
-    pub listeners: Vec<Spot>,
+    pub listeners: Vec<Written>,
     /// In the order of `Config::services`.
     pub services: Vec<&'a Section<'a>>,
     /// In the order of `Config::upstreams`.
@@ -39,8 +41,8 @@ fn check_addresses(config: &Config, places: &Places<'_>) {
         places.root.mistake("listener", "there is nothing to do: neither a [[listener]] nor an [introspection]");
     }
     let mut all: Vec<(SocketAddr, String, Spot)> = Vec::new();
-    for (listener, spot) in config.listeners.iter().zip(&places.listeners) {
-        all.push((listener.address, format!("listener {:?}", listener.name), spot.clone()));
+    for (listener, written) in config.listeners.iter().zip(&places.listeners) {
+        all.push((listener.address, format!("listener {:?}", listener.name), written.address.clone()));
     }
     if let Some(address) = config.admin {
         all.push((address, "the admin listener".into(), places.root.spot_below("admin", "address")));
@@ -68,7 +70,10 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 
 fn check_names(config: &Config, places: &Places<'_>) {
     let context = places.root.context;
-    unique(context, config.listeners.iter().map(|it| it.name.clone()).zip(places.listeners.iter().cloned()));
+    unique(
+        context,
+        config.listeners.iter().map(|it| it.name.clone()).zip(places.listeners.iter().map(|it| it.name.clone())),
+    );
     let spots = |sections: &[&Section<'_>], key| sections.iter().map(|section| section.spot(key)).collect::<Vec<_>>();
     unique(context, config.upstreams.iter().map(|it| it.name.clone()).zip(spots(&places.upstreams, "name")));
     unique(context, config.services.iter().map(|it| it.id.to_string()).zip(spots(&places.services, "id")));
@@ -101,7 +106,7 @@ fn check_routes(config: &Config, places: &Places<'_>) {
         if route.target == RouteTarget::Token && !describes(config, places) {
             section.mistake("upstream", "\"token\" needs a [marketplace] or a [[service]] that describes services");
         }
-        if !described(route) {
+        if takes_tokens && !described(route) {
             section.mistake("services", "one of them is not a [[service]], and there is no [marketplace] to ask");
         }
         if let Some(first) = config.routes.iter().take(index).find(|first| first.covers(route)) {

@@ -13,6 +13,7 @@ use crate::model::did::Did;
 
 /// One kind of request. The first route of the file that has the request's host, path and method is the one.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the file, and they do not depend on each other")]
 pub struct Route {
     /// `name`: the word in logs and metrics.
     pub name: String,
@@ -281,7 +282,7 @@ impl HostPattern {
         let host = url::Host::parse(name).ok()?;
         let host = host.to_string();
         let host = host.trim_end_matches('.');
-        if host.is_empty() {
+        if host.is_empty() || host.contains('*') {
             return None;
         }
         Some(if below { Self::Below(format!(".{host}")) } else { Self::Exact(host.to_owned()) })

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 use rustix::fs::Access;
 
 use super::{
-    reader::{Found, Section},
+    context::Found,
+    reader::Section,
     value::{Size, Timeout},
 };
 
