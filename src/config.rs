@@ -216,6 +216,7 @@ fn read(root: &Section<'_>) -> Config {
         services: service_places,
         upstreams: upstream_places,
         routes: route_places,
+        routes_written: route_sections.len(),
     };
     checks::check(&config, &places);
     config

@@ -25,6 +25,8 @@ pub(super) struct Places<'a> {
     pub upstreams: Vec<&'a Section<'a>>,
     /// In the order of `Config::routes`.
     pub routes: Vec<&'a Section<'a>>,
+    /// How many routes there are in the file, those with a mistake included.
+    pub routes_written: usize,
 }
 
 /// Records what does not fit together.
@@ -37,7 +39,8 @@ pub(super) fn check(config: &Config, places: &Places<'_>) {
 
 fn check_addresses(config: &Config, places: &Places<'_>) {
     let context = places.root.context;
-    if config.listeners.is_empty() && config.introspection.is_none() {
+    // With another mistake, that one may be the reason.
+    if config.listeners.is_empty() && config.introspection.is_none() && context.no_mistakes() {
         places.root.mistake("listener", "there is nothing to do: neither a [[listener]] nor an [introspection]");
     }
     let mut all: Vec<(SocketAddr, String, Spot)> = Vec::new();
@@ -90,7 +93,7 @@ fn unique(context: &Context<'_>, names: impl Iterator<Item = (String, Spot)>) {
 }
 
 fn check_routes(config: &Config, places: &Places<'_>) {
-    if config.routes.is_empty() && !config.listeners.is_empty() && places.root.sections("route").is_empty() {
+    if config.routes.is_empty() && !config.listeners.is_empty() && places.routes_written == 0 {
         places.root.mistake("route", "there is a listener and no [[route]]: every answer would be 404");
     }
     let described = |route: &Route| {
@@ -139,6 +142,12 @@ fn check_sources(config: &Config, places: &Places<'_>) {
         }
         if !describes(config, places) {
             root.mistake("introspection", "needs a [marketplace] or a [[service]] that describes services");
+        }
+        // A route that is missing here because of a mistake in it has been reported already.
+        let all_read = places.routes_written == config.routes.len();
+        if all_read && !config.routes.iter().any(|route| route.target == RouteTarget::Token) {
+            let message = "needs a [[route]] with `upstream = \"token\"`: it answers as that route would";
+            root.mistake("introspection", message);
         }
     }
 }

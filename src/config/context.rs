@@ -134,6 +134,11 @@ impl<'a> Context<'a> {
         self.mistakes.borrow_mut().push(mistake);
     }
 
+    /// Whether all is well so far.
+    pub(super) fn no_mistakes(&self) -> bool {
+        self.mistakes.borrow().is_empty()
+    }
+
     /// Records a mistake about a variable that may not be set.
     pub(super) fn mistake_in_variable(&self, name: &str, message: impl Into<String>) {
         let at = self.variables.get(name).map_or_else(|| Spot::of_variable(name), |set| Self::spot(set, name));

@@ -28,6 +28,12 @@ impl Environment {
         Self(std::env::vars_os().filter_map(text).collect())
     }
 
+    /// A variable's value, if it is set; maybe nothing.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<String> {
+        self.0.get(name).cloned()
+    }
+
     /// Lays the flags over the variables.
     pub(super) fn with_flags(&self, flags: &Flags) -> Variables {
         let variable = |(name, value): (&String, &String)| {

@@ -178,7 +178,8 @@ impl<'a> Section<'a> {
         self.below(value, key, dotted(&self.path, key))
     }
 
-    /// An array of tables below this one; a single table is an array of one.
+    /// An array of tables below this one; a single table is an array of one. To be asked for once: each time, the keys
+    /// that the caller did not ask for become mistakes.
     pub(super) fn sections(&self, key: &str) -> Vec<Section<'a>> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let Some(array) = value.as_array() else { return vec![self.section(key)] };

@@ -6,6 +6,7 @@ use http::{HeaderValue, Method};
 
 use super::{
     reader::Section,
+    server::whole_seconds,
     upstream::Upstream,
     value::{HeaderWord, OriginWord, Parse, Raw, Size, word},
 };
@@ -220,9 +221,13 @@ impl Route {
         let host = |host: &HostPattern| self.hosts.iter().any(|own| own.covers(host));
         let hosts = self.hosts.is_empty() || (!other.hosts.is_empty() && other.hosts.iter().all(host));
         let method = |method: &Method| self.methods.contains(method);
-        let methods = self.methods.is_empty() || (!other.methods.is_empty() && other.methods.iter().all(method));
+        // A route with [route.cors] also has the question before its requests, whose method is OPTIONS.
+        let preflight = self.cors.is_some() || other.cors.is_none() || self.methods.contains(&Method::OPTIONS);
+        let listed = !other.methods.is_empty() && other.methods.iter().all(method) && preflight;
+        let methods = self.methods.is_empty() || listed;
+        let forms = self.forward || !other.forward;
         let rest = other.path.strip_prefix(self.path.trim_end_matches('/'));
-        hosts && methods && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        hosts && methods && forms && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -263,7 +268,7 @@ impl Cors {
             allow_methods: joined(methods.iter().map(ToString::to_string)),
             allow_headers: headers("allow_headers"),
             expose_headers: headers("expose_headers"),
-            max_age: section.or("max_age", Duration::from_mins(10)),
+            max_age: whole_seconds(section, "max_age", Duration::from_mins(10)),
             allow_credentials,
         }
     }
@@ -403,6 +408,9 @@ mod tests {
             (route(&[], "/", &get), route(&[], "/", &[]), false),
             (route(&[], "/", &get), route(&[], "/", &get), true),
             (route(&[], "/", &get), route(&[], "/", &[Method::GET, Method::PUT]), false),
+            (Route { forward: false, ..route(&[], "/", &[]) }, route(&[], "/", &[]), false),
+            (Route { cors: None, ..route(&[], "/", &get) }, route(&[], "/", &get), false),
+            (Route { cors: None, ..route(&[], "/", &[]) }, route(&[], "/", &get), true),
         ] {
             assert_eq!(first.covers(&second), covers, "{first:?} {second:?}");
         }

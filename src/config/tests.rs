@@ -208,7 +208,8 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 #[test]
 fn the_old_variables_work_with_a_file_which_gets_no_route_from_them() {
     let files = Files::new();
-    let text = format!("{SMALL}[nevermined]\nkey_phrase_file = \"/no/such\"\nprevious_key = \"{KEY}\"\n");
+    let by_token = SMALL.replace("upstream = \"one\"", "upstream = \"token\"");
+    let text = format!("{by_token}[nevermined]\nkey_phrase_file = \"/no/such\"\nprevious_key = \"{KEY}\"\n");
     let variables = [
         ("JWT_SECRET_PHRASE", PHRASE),
         ("SERVER_PORT", "4001"),
