@@ -171,7 +171,11 @@ mod tests {
     use super::*;
 
     fn hex(key: &ContentKey) -> String {
-        key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        use std::fmt::Write;
+        key.as_bytes().iter().fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").unwrap();
+            hex
+        })
     }
 
     #[test]
