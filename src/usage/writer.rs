@@ -164,10 +164,11 @@ impl Writer {
                 }
                 Err(error) => {
                     self.stats.failures.fetch_add(1, Ordering::Relaxed);
-                    if !self.stats.failing.swap(true, Ordering::Relaxed) {
-                        tracing::error!(error = %format!("{error:#}"), events = self.spool.depth(), "usage events cannot be written; they wait in the spool");
+                    let error = format!("{error:#}");
+                    if self.stats.failing.swap(true, Ordering::Relaxed) {
+                        tracing::debug!(%error, "usage events still cannot be written");
                     } else {
-                        tracing::debug!(error = %format!("{error:#}"), "usage events still cannot be written");
+                        tracing::error!(%error, events = self.spool.depth(), "usage events cannot be written; they wait in the spool");
                     }
                 }
             }

@@ -7,7 +7,7 @@ use std::{future::Future, time::Duration};
 
 use sqlx::{Connection, Executor, PgConnection};
 use tollgate::{
-    model::{address::EvmAddress, credits::Credits, did::Did, secret::Secret},
+    model::{address::EvmAddress, clock, credits::Credits, did::Did, secret::Secret},
     store::{Appended, GroupBy, Snapshot, Store, StoreOptions, StoreTarget, UsageFilter},
     usage::{CreditSource, UsageEvent},
 };
@@ -84,10 +84,15 @@ pub async fn sqlite() -> Fixture {
     Fixture { name: "sqlite", store, url: String::new(), _directory: Some(directory) }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a test's environment is no configuration")]
+fn server() -> String {
+    std::env::var("TOLLGATE_TEST_POSTGRES").expect("TOLLGATE_TEST_POSTGRES: the URL of a Postgres superuser (scripts/test-env sets it)")
+}
+
 /// A fresh Postgres database in which `before` has run before the migrations.
 pub async fn postgres(access_tables: bool, before: &'static str) -> Fixture {
-    let server = std::env::var("TOLLGATE_TEST_POSTGRES").expect("TOLLGATE_TEST_POSTGRES: the URL of a Postgres superuser (scripts/test-env sets it)");
-    let database = format!("tollgate_test_{}", Uuid::now_v7().simple());
+    let server = server();
+    let database = format!("tollgate_test_{}", Uuid::from_u64_pair(u64::from(std::process::id()), u64::try_from(clock::now_micros()).unwrap()).simple());
     let mut admin = PgConnection::connect(&server).await.unwrap();
     admin.execute(sqlx::AssertSqlSafe(format!("create database {database}"))).await.unwrap();
     let url = format!("{}/{database}", server.rsplit_once('/').unwrap().0);
