@@ -134,7 +134,8 @@ impl Ledger {
         for shard in &self.shards {
             let mut accounts = shard.write();
             if accounts.len() > allowed {
-                accounts.retain(|_, account| Arc::strong_count(account) > 1 || !account.is_idle(self.options.stale_for));
+                accounts
+                    .retain(|_, account| Arc::strong_count(account) > 1 || !account.is_idle(self.options.stale_for));
             }
         }
     }

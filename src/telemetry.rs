@@ -27,10 +27,11 @@ use crate::config::{Log, LogFormat};
 /// When a log was started before.
 pub fn start(log: Log) -> anyhow::Result<()> {
     let level = log.level.as_str();
-    let filter = format!("{level},pingora_core=warn,pingora_core::services::listening=off,pingora_core::apps=off,pingora_proxy=off,sqlx=warn,hyper_util=info,reqwest=info,h2=info,rustls=info");
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(filter)?)
-        .with_writer(std::io::stderr);
+    let filter = format!(
+        "{level},pingora_core=warn,pingora_core::services::listening=off,pingora_core::apps=off,pingora_proxy=off,sqlx=warn,hyper_util=info,reqwest=info,h2=info,rustls=info"
+    );
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(filter)?).with_writer(std::io::stderr);
     let started = match log.format {
         LogFormat::Json => subscriber.json().try_init(),
         LogFormat::Text => subscriber.try_init(),
@@ -242,9 +243,8 @@ fn timestamp(at_micros: i64, out: &mut Vec<u8>) {
 
 /// The proleptic Gregorian date of a day number since the epoch.
 fn civil(days: i64) -> (i64, i64, i64) {
-    time::Date::from_julian_day(i32::try_from(days.saturating_add(2_440_588)).unwrap_or(0)).map_or((0, 1, 1), |date| {
-        (i64::from(date.year()), i64::from(u8::from(date.month())), i64::from(date.day()))
-    })
+    time::Date::from_julian_day(i32::try_from(days.saturating_add(2_440_588)).unwrap_or(0))
+        .map_or((0, 1, 1), |date| (i64::from(date.year()), i64::from(u8::from(date.month())), i64::from(date.day())))
 }
 
 /// JSON string escaping of any bytes: what is not UTF-8 becomes U+FFFD.

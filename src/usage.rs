@@ -30,7 +30,12 @@ pub struct UsageEvent {
     #[serde(deserialize_with = "text::shared", serialize_with = "text::str")]
     pub route: Arc<str>,
     /// The configured name of the listener.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "text::maybe_shared", serialize_with = "text::maybe_str")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "text::maybe_shared",
+        serialize_with = "text::maybe_str"
+    )]
     pub listener: Option<Arc<str>>,
     /// The service that was called.
     #[serde(with = "text::did")]
@@ -138,7 +143,9 @@ mod text {
         Cow::<str>::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 
-    fn maybe_parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    fn maybe_parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<T>, D::Error> {
         Option::<Cow<str>>::deserialize(from)?.map(|text| text.parse().map_err(D::Error::custom)).transpose()
     }
 
@@ -239,15 +246,11 @@ mod text {
     }
 
     pub mod address {
-        use super::{Deserializer, Serializer, parsed};
+        use super::Serializer;
         use crate::model::address::EvmAddress;
 
         pub fn serialize<S: Serializer>(address: &EvmAddress, to: S) -> Result<S::Ok, S::Error> {
             super::digits::<42, S>("0x", &address.0, to)
-        }
-
-        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<EvmAddress, D::Error> {
-            parsed(from)
         }
     }
 

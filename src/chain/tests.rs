@@ -103,6 +103,16 @@ async fn a_time_plan_pays_nothing_even_where_credits_could_not_be_paid() {
 }
 
 #[tokio::test]
+async fn a_time_plan_is_enough_without_the_service_that_it_pays_for() {
+    let fixture = Fixture::start().await;
+    let time = with(plan_ddo(), &format!("{MAIN}/subscription/subscriptionType"), json!("time"));
+    fixture.server.reply_to(&PLAN.to_string(), fake::ok(time.to_string()));
+    let stranger = Did([0x44; 32]);
+    let facts = fixture.facts.service(stranger, PLAN).await.unwrap();
+    assert_eq!((facts.plan_kind, facts.service, facts.price.most()), (PlanKind::Time, stranger, Credits::ZERO));
+}
+
+#[tokio::test]
 async fn not_knowing_is_not_a_no_and_a_no_is_not_an_outage() {
     let fixture = Fixture::start().await;
     let stranger = Did([0x44; 32]);

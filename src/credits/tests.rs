@@ -134,7 +134,11 @@ async fn what_cannot_be_found_out_is_neither_yes_nor_no() {
 #[tokio::test]
 async fn idle_accounts_are_forgotten_and_busy_ones_are_not() {
     let (ledger, _) = ledger(10, HOUR);
-    let ledger = Ledger::new(LedgerOptions { stale_for: Duration::ZERO, max_accounts: 0, ..ledger.options }, Arc::clone(&ledger.source), Handle::current());
+    let ledger = Ledger::new(
+        LedgerOptions { stale_for: Duration::ZERO, max_accounts: 0, ..ledger.options },
+        Arc::clone(&ledger.source),
+        Handle::current(),
+    );
     for holder in 0..100 {
         let key = AccountKey { holder: EvmAddress([holder; 20]), ..key() };
         drop(ledger.refresh(&ledger.account(key)));

@@ -59,7 +59,13 @@ pub async fn check(stage: &Stage, secret: &Secret) -> anyhow::Result<()> {
 }
 
 fn expect(answer: &Answer, status: u16, step: &str) -> anyhow::Result<()> {
-    ensure!(answer.status == status, "{step}: expected {status}, got {}\n{}\n{}", answer.status, answer.head, answer.body);
+    ensure!(
+        answer.status == status,
+        "{step}: expected {status}, got {}\n{}\n{}",
+        answer.status,
+        answer.head,
+        answer.body
+    );
     say(&format!("{status}  {step}"))
 }
 
