@@ -129,7 +129,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
             on_runtime(async { Ok(open(&config)?.migrate().await?) })
         }
         Some(Command::Token(command)) => token::run(&command, &sources.load()?),
-        Some(Command::Credits(command)) => credits::run(command, &sources.load()?),
+        Some(Command::Credits(command)) => credits::run(&command, &sources.load()?),
         Some(Command::Usage(command)) => usage::run(command, &sources.load()?),
         Some(Command::Health) => health::run(&sources),
         Some(Command::Demo(options)) => demo::run(&options),

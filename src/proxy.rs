@@ -37,7 +37,7 @@ use self::{
 };
 use crate::{
     authn::{Authorization, Presented, nevermined::TokenVerifier},
-    authz::{Asked, DecisionPoint, Destination},
+    authz::{Asked, DecisionPoint, Destination, Permit},
     config::{Compatibility, CredentialKind, WhenFull},
     metrics::Metrics,
     model::{
@@ -128,7 +128,7 @@ impl Gateway {
         Ok(Verdict::Forward)
     }
 
-    fn told<'a>(&self, ctx: &'a Context, host: &'a mut Option<String>, id: &'a mut [u8; 36]) -> Option<Told<'a>> {
+    fn told<'a>(ctx: &'a Context, host: &'a mut Option<String>, id: &'a mut [u8; 36]) -> Option<Told<'a>> {
         let permit = ctx.permit.as_ref()?;
         let route = &ctx.route.as_ref()?.config;
         let host = match permit.destination()? {
@@ -242,7 +242,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        let destination = ctx.permit.as_ref().and_then(|permit| permit.destination());
+        let destination = ctx.permit.as_ref().and_then(Permit::destination);
         let upstreams = &ctx.serving.upstreams;
         let found = match destination {
             None => return Err(Error::explain(ErrorType::InternalError, "no permit")),
@@ -262,7 +262,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         let (mut host, mut id) = (None, [0; 36]);
-        let told = self.told(ctx, &mut host, &mut id);
+        let told = Self::told(ctx, &mut host, &mut id);
         let told = told.ok_or_else(|| Error::explain(ErrorType::InternalError, "no permit"))?;
         headers::to_upstream(upstream_request, &told)?;
         if let Some(target) = &ctx.target {
@@ -520,6 +520,7 @@ thread_local! {
 
 impl Default for Ids {
     fn default() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "once, for its random part")]
         let random = Uuid::now_v7();
         let [.., a, b, c, d] = *random.as_bytes();
         Self { process: [a, b, c, d], threads: std::sync::atomic::AtomicU16::new(0) }
@@ -538,11 +539,11 @@ impl Ids {
             counter.set((thread, count.wrapping_add(1)));
             (thread, count)
         });
-        let [p, q, r, s] = self.process;
-        let [t, u] = thread.to_be_bytes();
-        let [w, x, y, z] = count.to_be_bytes();
+        let mut random = [0; 10];
+        let parts = count.to_be_bytes().into_iter().chain(thread.to_be_bytes()).chain(self.process);
+        random.iter_mut().zip(parts).for_each(|(byte, part)| *byte = part);
         let millis = u64::try_from(crate::model::clock::now_micros() / 1000).unwrap_or(0);
-        uuid::Builder::from_unix_timestamp_millis(millis, &[w, x, y, z, t, u, p, q, r, s]).into_uuid()
+        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
 }
 

@@ -93,7 +93,7 @@ impl AccessLog {
             }
             let mut out = std::io::stdout().lock();
             if out.write_all(&lines).and_then(|()| out.flush()).is_err() {
-                let lost = lines.iter().filter(|byte| **byte == b'\n').count();
+                let lost = lines.split(|byte| *byte == b'\n').count().saturating_sub(1);
                 self.dropped.fetch_add(u64::try_from(lost).unwrap_or(u64::MAX), Ordering::Relaxed);
             }
         }

@@ -221,7 +221,7 @@ fn explain(row: &UsageRow) -> String {
         ("recorded", moment(row.recorded_at_micros)),
         ("burned", burned(row)),
     ];
-    lines.iter().map(|(name, value)| format!("{name:<9} {value}\n")).collect()
+    lines.map(|(name, value)| format!("{name:<9} {value}\n")).concat()
 }
 
 fn as_json(row: &UsageRow) -> serde_json::Value {

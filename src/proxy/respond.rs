@@ -19,8 +19,13 @@ use crate::{
 pub fn status(denial: &Denial, compatibility: Compatibility) -> u16 {
     match (compatibility, denial) {
         (Compatibility::Standard, _)
-        | (_, Denial::BadRequest(_) | Denial::BodyTooLarge | Denial::NoRoute)
-        | (_, Denial::Unavailable(Dependency::Spool | Dependency::Store)) => denial.status(),
+        | (
+            _,
+            Denial::BadRequest(_)
+            | Denial::BodyTooLarge
+            | Denial::NoRoute
+            | Denial::Unavailable(Dependency::Spool | Dependency::Store),
+        ) => denial.status(),
         (Compatibility::Nevermined, _) => 401,
     }
 }

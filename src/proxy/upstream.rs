@@ -202,7 +202,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
     // Global unicast is 2000::/3; documentation, Teredo and the like are cut out of it.
     matches!(segments, [0x2000..=0x3fff, ..])
-        && !matches!(segments, [0x2001, 0..=0x01ff, ..] | [0x2001, 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..])
+        && !matches!(segments, [0x2001, 0..=0x01ff | 0x0db8, ..] | [0x3fff, 0..=0x0fff, ..])
 }
 
 #[cfg(test)]

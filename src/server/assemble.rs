@@ -41,6 +41,7 @@ pub struct Rooms {
 }
 
 /// How the store is opened, for the gateway and for the commands that look into it.
+#[must_use]
 pub fn store_options(config: &Config) -> StoreOptions {
     StoreOptions {
         target: match &config.database.target {
@@ -100,7 +101,7 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Writer)> {
 }
 
 /// How old a local balance may be while the store is away.
-const STALE_FOR: Duration = Duration::from_secs(120);
+const STALE_FOR: Duration = Duration::from_mins(2);
 
 /// A database that cannot be reached does not keep the gateway from starting: the spool keeps what it misses, and routes
 /// that need it answer 503 until it is there. One that can be reached and refuses is a mistake of the operator's.
@@ -225,6 +226,7 @@ fn tokens(config: &Config) -> anyhow::Result<Option<TokenVerifier>> {
 }
 
 /// The token with which usage is reported; none configured: an empty one, which the backend refuses loudly.
+#[must_use]
 pub fn report_token(token: Option<&Secret>) -> Secret {
     token.cloned().unwrap_or_else(|| Secret::new(String::new()))
 }

@@ -91,7 +91,7 @@ pub async fn reload_on_hangup(load: impl Fn() -> Result<Config, ConfigError> + S
                 "routes, upstreams, keys and services are loaded again; other settings count from the next start"
             ),
             Err(error) => {
-                tracing::error!(error = format!("{error:#}"), "the configuration cannot be used; the old one stays")
+                tracing::error!(error = format!("{error:#}"), "the configuration cannot be used; the old one stays");
             }
         }
     }

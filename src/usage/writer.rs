@@ -221,7 +221,6 @@ impl Writer {
                     } else {
                         let (first, second) = events.split_at(events.len() / 2);
                         pending.extend([second, first]);
-                        continue;
                     }
                 }
                 Err(error) => return Err(error),
