@@ -1,7 +1,7 @@
 //! The enforcement point: Pingora's phases, in the order in which a request goes through them.
 //!
-//! [`Gateway::decide`] is the heart: it reads like the table in `docs/architecture.md`. There is no way to an upstream
-//! without the [`Permit`](crate::authz::Permit) that it puts into the context, and no branch for upgrades or other
+//! `Gateway::decide` is the heart: it reads like the table in `docs/architecture.md`. There is no way to an upstream
+//! without the [`Permit`] that it puts into the context, and no branch for upgrades or other
 //! special requests: a request is authorised, whatever it asks to become.
 
 pub mod context;
@@ -400,8 +400,12 @@ impl Gateway {
     /// Settles a request whose answer did not come to its end. A client that goes away has had what it took, or nobody
     /// would read the last byte any more; what the upstream broke off was not delivered.
     fn settle_unfinished(&self, session: &Session, error: Option<&Error>, ctx: &mut Context, status: u16) {
-        let by_client = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
-        let delivered = if by_client || error.is_none() { status } else { BROKEN_OFF };
+        let by_client = error.is_none_or(|error| *error.esource() == ErrorSource::Downstream);
+        let delivered = match status {
+            0 => NOBODY_WAITED,
+            begun if !by_client && (200..300).contains(&begun) => BROKEN_OFF,
+            status => status,
+        };
         if self.settle(ctx, session.req_header().method.as_str(), delivered).is_err() {
             self.metrics.spool_dropped.inc();
         }
@@ -414,8 +418,10 @@ impl Gateway {
     }
 }
 
-/// Recorded as the status of an answer that the upstream did not finish: nothing is charged for it.
+/// Recorded as the status of an answer that the upstream began and did not finish: nothing is charged for it.
 const BROKEN_OFF: u16 = 502;
+/// Recorded where the client left before an answer, as NGINX does.
+const NOBODY_WAITED: u16 = 499;
 /// How many addresses of an upstream are tried.
 const MAX_ATTEMPTS: usize = 3;
 /// How long the rest of a refused request's body is read, so that its connection can be used again.
