@@ -1,1 +1,583 @@
-//! The enforcement point.
+//! The enforcement point: Pingora's phases, in the order in which a request goes through them.
+//!
+//! [`Gateway::decide`] is the heart: it reads like the table in `docs/architecture.md`. There is no way to an upstream
+//! without the [`Permit`](crate::authz::Permit) that it puts into the context, and no branch for upgrades or other
+//! special requests: a request is authorised, whatever it asks to become.
+
+pub mod context;
+pub mod front;
+pub mod headers;
+pub mod request;
+pub mod respond;
+pub mod routes;
+mod settle;
+pub mod upstream;
+
+use std::{cell::Cell, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, Method, header};
+use ipnet::IpNet;
+use pingora::{
+    Error, ErrorSource, ErrorType, Result,
+    http::{RequestHeader, ResponseHeader},
+    modules::http::HttpModules,
+    upstreams::peer::HttpPeer,
+};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+use uuid::Uuid;
+
+use self::{
+    context::{Context, Metered, NormalTarget},
+    headers::{Authorization as Passed, IdentityHeaders, Told},
+    routes::Routes,
+    upstream::{NoWay, Upstreams},
+};
+use crate::{
+    authn::{Authorization, Presented, nevermined::TokenVerifier},
+    authz::{Asked, DecisionPoint, Destination, Permit},
+    config::{Compatibility, CredentialKind, WhenFull},
+    metrics::Metrics,
+    model::{
+        clock::Timestamp,
+        credits,
+        decision::{Denial, Dependency},
+        did::Did,
+    },
+    telemetry::{AccessLog, Line},
+    usage::spool::Spool,
+};
+
+/// What a reload replaces as a whole.
+pub struct Serving {
+    /// The routes.
+    pub routes: Routes,
+    /// The upstreams they name, and how others are reached.
+    pub upstreams: Upstreams,
+    /// Reads access tokens; none: no route accepts them.
+    pub tokens: Option<TokenVerifier>,
+    /// Decides.
+    pub decisions: DecisionPoint,
+    /// Whose `X-Forwarded-*` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The largest request head, in bytes.
+    pub max_header_bytes: usize,
+    /// The longest silence while a client sends a body.
+    pub body_timeout: Duration,
+    /// How long a client may take nothing.
+    pub write_timeout: Duration,
+}
+
+/// The proxy.
+pub struct Gateway {
+    /// What it serves now.
+    pub serving: Arc<ArcSwap<Serving>>,
+    /// Where usage events go.
+    pub spool: Arc<Spool>,
+    /// What metered routes do when they cannot go there.
+    pub when_full: WhenFull,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// One line a request; none: not wanted.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// Names of the listeners, by what they are bound to.
+    pub listeners: Vec<(std::net::SocketAddr, Arc<str>)>,
+    /// Makes request ids.
+    pub ids: Ids,
+}
+
+impl Gateway {
+    /// Decides on a request, from its header alone.
+    async fn decide(&self, session: &Session, ctx: &mut Context) -> Result<Verdict, Denial> {
+        let request = session.req_header();
+        let serving = Arc::clone(&ctx.serving);
+        let screened = request::screen(request, serving.max_header_bytes)?;
+        let path = &screened.target.path;
+        ctx.target = Some(NormalTarget::new(path.as_str(), screened.target.query));
+        let forward = screened.forward_origin.is_some();
+        let route = serving.routes.find(&request.method, screened.host, path, forward).ok_or(Denial::NoRoute)?;
+        ctx.route = Some(Arc::clone(route));
+        if route.config.cors.is_some() && respond::is_preflight(request) {
+            return Ok(Verdict::Preflight);
+        }
+        if content_length(&request.headers).is_some_and(|length| length > route.config.max_body_bytes) {
+            return Err(Denial::BodyTooLarge);
+        }
+        let authorization = request.headers.get_all(header::AUTHORIZATION).iter().map(http::HeaderValue::as_bytes);
+        let presented = Presented { authorization: Authorization::from_values(authorization)? };
+        let identity = match &serving.tokens {
+            Some(tokens) if route.config.accepts.contains(&CredentialKind::Nevermined) => {
+                tokens.identify(&presented, Timestamp::now())?
+            }
+            _ => None,
+        };
+        let unverified_service = screened.host.split_once('.').and_then(|(label, _)| Did::from_label(label));
+        let asked = Asked { path, forward_origin: screened.forward_origin.as_ref(), unverified_service };
+        let mut permit = serving.decisions.decide(&route.config, identity, &asked).await?;
+        if let Some(meter) = permit.take_meter() {
+            let room = match self.spool.reserve() {
+                Ok(room) => Some(room),
+                Err(_) if self.when_full == WhenFull::ServeUnmetered => None,
+                Err(_) => return Err(Denial::Unavailable(Dependency::Spool)),
+            };
+            ctx.meter = Some(Metered { meter, room });
+        }
+        ctx.permit = Some(permit);
+        Ok(Verdict::Forward)
+    }
+
+    fn told<'a>(ctx: &'a Context, host: &'a mut Option<String>, id: &'a mut [u8; 36]) -> Option<Told<'a>> {
+        let permit = ctx.permit.as_ref()?;
+        let route = &ctx.route.as_ref()?.config;
+        let host = match permit.destination()? {
+            Destination::Origin(origin) => Some(origin.authority()),
+            Destination::Configured(_) if route.preserve_host => None,
+            Destination::Configured(index) => {
+                *host = ctx.serving.upstreams.host_of(index);
+                host.as_deref()
+            }
+        };
+        let entitlement = permit.identity().and_then(|identity| identity.entitlement.as_ref());
+        let identity = match (entitlement, permit.open_service()) {
+            (Some(entitlement), _) => Some(IdentityHeaders {
+                user_id: &entitlement.user_id,
+                scope: entitlement.service.to_string(),
+                owner: &entitlement.owner,
+            }),
+            (None, Some(service)) => {
+                Some(IdentityHeaders { user_id: "", scope: service.service.to_string(), owner: &service.owner })
+            }
+            (None, None) => None,
+        };
+        let authorization = match (permit.identity(), permit.endpoint(), &ctx.serving.tokens) {
+            (Some(identity), Some(endpoint), Some(tokens)) => {
+                tokens.authorization_for(identity, endpoint).map_or(Passed::Remove, Passed::Replace)
+            }
+            (None, None, _) => Passed::Keep,
+            _ => Passed::Remove,
+        };
+        let trusted =
+            ctx.client.is_some_and(|client| ctx.serving.trusted_proxies.iter().any(|net| net.contains(&client)));
+        let scheme = if ctx.tls { "https" } else { "http" };
+        Some(Told { client: ctx.client, trusted, scheme, identity, authorization, host, request_id: ctx.id_text(id) })
+    }
+}
+
+/// What becomes of a request that is not refused.
+enum Verdict {
+    /// It goes to the upstream.
+    Forward,
+    /// It is a browser's question, which is answered here.
+    Preflight,
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(self.serving.load_full(), self.ids.next())
+    }
+
+    /// None: Pingora's compression would otherwise be asked about every request.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        front::header_complete(session);
+        session.set_read_timeout(Some(ctx.serving.body_timeout));
+        session.set_write_timeout(Some(ctx.serving.write_timeout));
+        session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+        ctx.client =
+            session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical());
+        ctx.tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        ctx.listener =
+            session.server_addr().and_then(|address| address.as_inet()).and_then(|local| self.listener(*local));
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let verdict = self.decide(session, ctx).await;
+        ctx.decision = ctx.started.elapsed();
+        if let Some(route) = &ctx.route {
+            route.metrics.decision_seconds.observe(ctx.decision.as_secs_f64());
+        }
+        let cors = ctx.route.as_ref().and_then(|route| route.config.cors.as_ref());
+        match verdict {
+            Ok(Verdict::Forward) => Ok(false),
+            Ok(Verdict::Preflight) => {
+                if let Some(cors) = cors {
+                    respond::preflight(session, cors).await?;
+                }
+                Ok(true)
+            }
+            Err(denial) => {
+                let route = ctx.route.as_ref();
+                let compatibility = route.map_or(Compatibility::Standard, |route| route.config.compatibility);
+                respond::refuse(session, &denial, compatibility, cors, ctx.id_text(&mut [0; 36])).await?;
+                let route = route.map_or("-", |route| &*route.name);
+                self.metrics.denials.with_label_values(&[route, denial.reason()]).inc();
+                ctx.denial = Some(denial);
+                Ok(true)
+            }
+        }
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let length = body.as_ref().map_or(0, Bytes::len);
+        ctx.received = ctx.received.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
+        let upgraded = ctx.answer.status == Some(101);
+        if !upgraded && ctx.route.as_ref().is_some_and(|route| ctx.received > route.config.max_body_bytes) {
+            ctx.failure = Some("body_too_large");
+            return Err(Error::explain(ErrorType::HTTPStatus(413), "request body"));
+        }
+        Ok(())
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        let destination = ctx.permit.as_ref().and_then(Permit::destination);
+        let upstreams = &ctx.serving.upstreams;
+        let found = match destination {
+            None => return Err(Error::explain(ErrorType::InternalError, "no permit")),
+            Some(Destination::Configured(index)) => upstreams.configured(index, ctx.attempt).await,
+            Some(Destination::Origin(origin)) => upstreams.named(origin, ctx.attempt).await,
+        };
+        found.map(Box::new).map_err(|no_way: NoWay| {
+            ctx.failure = Some(no_way.as_str());
+            Error::because(ErrorType::HTTPStatus(502), "finding the upstream", no_way)
+        })
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        upstream_request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let (mut host, mut id) = (None, [0; 36]);
+        let told = Self::told(ctx, &mut host, &mut id);
+        let told = told.ok_or_else(|| Error::explain(ErrorType::InternalError, "no permit"))?;
+        headers::to_upstream(upstream_request, &told)?;
+        if let Some(target) = &ctx.target {
+            upstream_request.set_raw_path(target.as_str().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let status = response.status.as_u16();
+        if response.status.is_informational() && status != 101 {
+            return Ok(());
+        }
+        let Some(route) = ctx.route.clone() else { return Ok(()) };
+        let after = ctx.started.elapsed();
+        route.metrics.upstream_seconds.observe(after.saturating_sub(ctx.decision).as_secs_f64());
+        ctx.answer.status = Some(status);
+        ctx.answer.after = Some(after);
+        ctx.answer.reported = reported(&response.headers);
+        ctx.answer.trailer_announced = announces_credits(&response.headers);
+        let request = session.req_header();
+        ctx.answer.remaining = content_length(&response.headers);
+        let ends_here = has_no_body(&request.method, response);
+        headers::to_client(response, route.config.hide_credits_header);
+        if let Some(cors) = &route.config.cors {
+            respond::expose_to_pages(response, request, cors)?;
+        }
+        if ctx.meter.is_some() {
+            response.insert_header("X-Request-Id", ctx.id_text(&mut [0; 36]))?;
+        }
+        if ends_here {
+            self.settle(ctx, request.method.as_str(), status)?;
+        }
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
+        if ctx.meter.is_none() {
+            return Ok(None);
+        }
+        let length = u64::try_from(body.as_ref().map_or(0, Bytes::len)).unwrap_or(u64::MAX);
+        if let Some(remaining) = &mut ctx.answer.remaining {
+            *remaining = remaining.saturating_sub(length);
+        }
+        // The client has everything once it has the announced length, whether or not the stream's end was seen here.
+        let complete = ctx.answer.remaining == Some(0) && !ctx.answer.trailer_announced;
+        if (end_of_stream || complete)
+            && let Some(status) = ctx.answer.status
+        {
+            self.settle(ctx, session.req_header().method.as_str(), status)?;
+        }
+        Ok(None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        session: &mut Session,
+        trailers: &mut HeaderMap,
+        ctx: &mut Context,
+    ) -> Result<Option<Bytes>> {
+        if let Some(reported) = reported(trailers) {
+            ctx.answer.reported = Some(reported);
+        }
+        if ctx.route.as_ref().is_some_and(|route| route.config.hide_credits_header) {
+            trailers.remove(headers::CREDITS_CONSUMED);
+        }
+        if let Some(status) = ctx.answer.status {
+            self.settle(ctx, session.req_header().method.as_str(), status)?;
+        }
+        Ok(None)
+    }
+
+    /// Nothing has been sent when a connection cannot be made, so the next address is tried.
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
+        ctx.attempt = ctx.attempt.saturating_add(1);
+        ctx.failure = Some("connect");
+        error.set_retry(ctx.attempt < MAX_ATTEMPTS);
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        let (status, kind) = failure_of(error);
+        let kind = *ctx.failure.get_or_insert(kind);
+        let route = ctx.route.as_ref().map_or("-", |route| &*route.name);
+        if *error.esource() == ErrorSource::Upstream || status == 502 {
+            self.metrics.upstream_errors.with_label_values(&[route, kind]).inc();
+            // Who the upstream is, its error says; what was asked of it, the access log.
+            tracing::warn!(request_id = %ctx.id, route, kind, error = error.etype().as_str(), "the upstream failed");
+        } else {
+            tracing::debug!(request_id = %ctx.id, route, kind, %error, "the request failed");
+        }
+        let answered = session.response_written().is_some();
+        if status > 0 && !answered {
+            let cors = ctx.route.as_ref().and_then(|route| route.config.cors.as_ref());
+            // The client may be gone; there is nobody to tell then.
+            let _ = respond::failed(session, status, cors, ctx.id_text(&mut [0; 36])).await;
+        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+        true // logged in `fail_to_proxy`, without what the client sent
+    }
+
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Context, _: &Error, _: ProxyWarnLogContext) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        if ctx.meter.is_some() {
+            self.settle_unfinished(session, error, ctx, status);
+        }
+        if let Some(route) = &ctx.route {
+            route.metrics.answered(status);
+        }
+        if let Some(log) = &self.access_log {
+            write_line(log, session, ctx, status);
+        }
+    }
+}
+
+impl Gateway {
+    /// Settles a request whose answer did not come to its end. A client that goes away has had what it took, or nobody
+    /// would read the last byte any more; what the upstream broke off was not delivered.
+    fn settle_unfinished(&self, session: &Session, error: Option<&Error>, ctx: &mut Context, status: u16) {
+        let by_client = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
+        let delivered = if by_client || error.is_none() { status } else { BROKEN_OFF };
+        if self.settle(ctx, session.req_header().method.as_str(), delivered).is_err() {
+            self.metrics.spool_dropped.inc();
+        }
+    }
+
+    fn listener(&self, local: std::net::SocketAddr) -> Option<Arc<str>> {
+        let by_port = |(address, _): &&(std::net::SocketAddr, Arc<str>)| address.port() == local.port();
+        let exact = self.listeners.iter().find(|listener| by_port(listener) && listener.0.ip() == local.ip());
+        exact.or_else(|| self.listeners.iter().find(by_port)).map(|(_, name)| Arc::clone(name))
+    }
+}
+
+/// Recorded as the status of an answer that the upstream did not finish: nothing is charged for it.
+const BROKEN_OFF: u16 = 502;
+/// How many addresses of an upstream are tried.
+const MAX_ATTEMPTS: usize = 3;
+/// How long the rest of a refused request's body is read, so that its connection can be used again.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The status and the metric label of a failure.
+fn failure_of(error: &Error) -> (u16, &'static str) {
+    match (error.etype(), error.esource()) {
+        (ErrorType::HTTPStatus(status), _) => (*status, "refused"),
+        (
+            ErrorType::ConnectTimedout
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout,
+            ErrorSource::Upstream,
+        ) => (504, "timeout"),
+        (ErrorType::InvalidCert | ErrorType::TLSHandshakeFailure, ErrorSource::Upstream) => (502, "tls"),
+        (_, ErrorSource::Upstream) => (502, "broken"),
+        (ErrorType::ReadTimedout, ErrorSource::Downstream) => (408, "client_timeout"),
+        (
+            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout,
+            ErrorSource::Downstream,
+        ) => (0, "client_gone"),
+        (_, ErrorSource::Downstream) => (400, "bad_request"),
+        _ => (500, "internal"),
+    }
+}
+
+/// What a service says it used: one value, or several that say the same.
+fn reported(headers: &HeaderMap) -> Option<credits::Credits> {
+    let mut values = headers.get_all(headers::CREDITS_CONSUMED).iter();
+    let first = values.next()?;
+    values.all(|other| other == first).then(|| credits::parse_report(first.as_bytes())).flatten()
+}
+
+fn announces_credits(headers: &HeaderMap) -> bool {
+    let announced = headers.get_all(header::TRAILER).iter().filter_map(|value| value.to_str().ok());
+    announced.flat_map(|names| names.split(',')).any(|name| name.trim().eq_ignore_ascii_case(headers::CREDITS_CONSUMED))
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Whether a response's header is all there is. Pingora has announced chunks by now if a body of unknown length follows,
+/// so a header that announces nothing announces that nothing comes.
+fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
+    let status = response.status.as_u16();
+    let announced = content_length(&response.headers);
+    let chunked = response.headers.contains_key(header::TRANSFER_ENCODING);
+    method == Method::HEAD
+        || matches!(status, 101 | 204 | 304)
+        || announced == Some(0)
+        || (announced.is_none() && !chunked)
+}
+
+fn write_line(log: &AccessLog, session: &Session, ctx: &Context, status: u16) {
+    let request = session.req_header();
+    let identity = ctx.permit.as_ref().and_then(|permit| permit.identity());
+    let verdict = match (&ctx.denial, &ctx.permit) {
+        (Some(_), _) => "deny",
+        (None, Some(permit)) if permit.identity().is_none() => "open",
+        (None, Some(_)) => "permit",
+        (None, None) => "none",
+    };
+    let raw_path = request.raw_path();
+    let unparsed = raw_path.split(|byte| *byte == b'?').next().unwrap_or_default();
+    log.append(&Line {
+        at_micros: ctx.at_micros,
+        request_id: ctx.id_text(&mut [0; 36]),
+        listener: ctx.listener.as_deref().unwrap_or("-"),
+        route: ctx.route.as_ref().map_or("-", |route| &*route.name),
+        client: ctx.client,
+        method: request.method.as_str(),
+        host: request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
+        path: ctx.target.as_ref().map_or(unparsed, |target| target.path().as_bytes()),
+        status,
+        upstream_status: ctx.answer.status,
+        duration: ctx.started.elapsed(),
+        decision: ctx.decision,
+        bytes_sent: session.body_bytes_sent(),
+        bytes_received: session.body_bytes_read(),
+        proof: identity.map(|identity| identity.proof.as_str()),
+        subject: identity.and_then(|identity| Some(&*identity.entitlement.as_ref()?.user_id)),
+        verdict,
+        reason: ctx.denial.as_ref().map(Denial::reason).or(ctx.failure),
+        charged: ctx.charged.map(credits::Credits::get),
+    });
+}
+
+/// Makes request ids: UUIDs of version 7 (RFC 9562 §5.7) without asking the kernel for each. Their random part is the
+/// process's own random number and a counter of the thread, so two are never the same, and nobody is to guess from one
+/// to the next: an id is a name, not a secret.
+pub struct Ids {
+    process: [u8; 4],
+    threads: std::sync::atomic::AtomicU16,
+}
+
+thread_local! {
+    static COUNTER: Cell<(u16, u32)> = const { Cell::new((u16::MAX, 0)) };
+}
+
+impl Default for Ids {
+    fn default() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "once, for its random part")]
+        let random = Uuid::now_v7();
+        let [.., a, b, c, d] = *random.as_bytes();
+        Self { process: [a, b, c, d], threads: std::sync::atomic::AtomicU16::new(0) }
+    }
+}
+
+impl Ids {
+    /// The next one.
+    #[must_use]
+    pub fn next(&self) -> Uuid {
+        let (thread, count) = COUNTER.with(|counter| {
+            let (mut thread, count) = counter.get();
+            if thread == u16::MAX {
+                thread = self.threads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+            counter.set((thread, count.wrapping_add(1)));
+            (thread, count)
+        });
+        let mut random = [0; 10];
+        let parts = count.to_be_bytes().into_iter().chain(thread.to_be_bytes()).chain(self.process);
+        random.iter_mut().zip(parts).for_each(|(byte, part)| *byte = part);
+        let millis = u64::try_from(crate::model::clock::now_micros() / 1000).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ids_are_distinct_and_of_version_seven() {
+        let ids = Arc::new(Ids::default());
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let ids = Arc::clone(&ids);
+                std::thread::spawn(move || (0..10_000).map(|_| ids.next()).collect::<Vec<_>>())
+            })
+            .collect();
+        let all: Vec<Uuid> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+        let distinct: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), 40_000);
+        assert!(all.iter().all(|id| id.get_version_num() == 7));
+    }
+
+    #[test]
+    fn reports_that_contradict_each_other_are_none() {
+        let headers = |values: &[&'static str]| -> HeaderMap {
+            values
+                .iter()
+                .map(|value| (header::HeaderName::from_static(headers::CREDITS_CONSUMED), value.parse().unwrap()))
+                .collect()
+        };
+        assert_eq!(reported(&headers(&["7"])).map(credits::Credits::get), Some(7));
+        assert_eq!(reported(&headers(&["7", "7"])).map(credits::Credits::get), Some(7));
+        for contradictory in [&["7", "8"][..], &["7, 7"], &[], &["x"]] {
+            assert_eq!(reported(&headers(contradictory)), None, "{contradictory:?}");
+        }
+    }
+}

@@ -1,1 +1,316 @@
-//! Logs.
+//! Logs: the program's own, by `tracing`, and the access log, one JSON line a request.
+//!
+//! Neither ever holds a token, a secret or a query string.
+
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context;
+use parking_lot::Mutex;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Log, LogFormat};
+
+/// Starts the program's log on standard error, so that standard output is the access log alone.
+///
+/// Pingora logs through the `log` crate, which arrives here too. Its listener reports every failed handshake as an
+/// error, which a scanner can cause at will, and its proxy logs what [`crate::proxy`] logs better: both are silent.
+///
+/// # Errors
+/// When a log was started before.
+pub fn start(log: Log) -> anyhow::Result<()> {
+    let level = log.level.as_str();
+    let filter = format!(
+        "{level},pingora_core=warn,pingora_core::services::listening=off,pingora_core::apps=off,pingora_proxy=off,sqlx=warn,hyper_util=info,reqwest=info,h2=info,rustls=info"
+    );
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(filter)?).with_writer(std::io::stderr);
+    let started = match log.format {
+        LogFormat::Json => subscriber.json().try_init(),
+        LogFormat::Text => subscriber.try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!(error)).context("starting the log")
+}
+
+/// The access log. Lines are collected in memory, a few buffers so that threads seldom meet, and written by a thread of
+/// its own: a request never waits for standard output. What standard output does not take in time is dropped and counted.
+pub struct AccessLog {
+    buffers: Box<[Mutex<Vec<u8>>]>,
+    next: AtomicUsize,
+    dropped: AtomicU64,
+}
+
+const BUFFERS: usize = 16;
+const BUFFER_LIMIT: usize = 1 << 20;
+const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
+
+thread_local! {
+    static BUFFER: std::cell::Cell<usize> = const { std::cell::Cell::new(usize::MAX) };
+}
+
+impl AccessLog {
+    /// Starts the writing thread.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn start() -> anyhow::Result<Arc<Self>> {
+        let buffers = (0..BUFFERS).map(|_| Mutex::default()).collect();
+        let log = Arc::new(Self { buffers, next: AtomicUsize::new(0), dropped: AtomicU64::new(0) });
+        let writer = Arc::clone(&log);
+        std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            loop {
+                std::thread::sleep(FLUSH_INTERVAL);
+                writer.flush();
+            }
+        })?;
+        Ok(log)
+    }
+
+    /// Takes a line.
+    pub fn append(&self, line: &Line<'_>) {
+        let Some(buffer) = self.buffers.get(self.buffer_of_this_thread()) else { return };
+        let mut buffer = buffer.lock();
+        if buffer.len() > BUFFER_LIMIT {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        } else {
+            line.write_to(&mut buffer);
+        }
+    }
+
+    /// Writes out what is there. Called once more when the program ends.
+    pub fn flush(&self) {
+        for buffer in &self.buffers {
+            let lines = std::mem::take(&mut *buffer.lock());
+            if lines.is_empty() {
+                continue;
+            }
+            let mut out = std::io::stdout().lock();
+            if out.write_all(&lines).and_then(|()| out.flush()).is_err() {
+                let lost = lines.split(|byte| *byte == b'\n').count().saturating_sub(1);
+                self.dropped.fetch_add(u64::try_from(lost).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// How many lines were dropped.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn buffer_of_this_thread(&self) -> usize {
+        BUFFER.with(|cell| {
+            if cell.get() == usize::MAX {
+                cell.set(self.next.fetch_add(1, Ordering::Relaxed) % BUFFERS);
+            }
+            cell.get()
+        })
+    }
+}
+
+/// What is said about one request. Texts of the client are escaped: no byte of a URL can end the line or forge a field.
+pub struct Line<'a> {
+    /// When it arrived, in microseconds since the epoch.
+    pub at_micros: i64,
+    /// The request's id, which is its usage event's id too.
+    pub request_id: &'a str,
+    /// The listener it came in by.
+    pub listener: &'a str,
+    /// The route, or "-".
+    pub route: &'a str,
+    /// The client's address.
+    pub client: Option<std::net::IpAddr>,
+    /// The method.
+    pub method: &'a str,
+    /// The host it asked for.
+    pub host: &'a str,
+    /// The path in its normal form, or as sent if it has none; never the query.
+    pub path: &'a [u8],
+    /// The status sent; 0: none.
+    pub status: u16,
+    /// The status the upstream sent.
+    pub upstream_status: Option<u16>,
+    /// From the request's header to the end of the answer.
+    pub duration: Duration,
+    /// From the request's header to the decision.
+    pub decision: Duration,
+    /// Body bytes sent to the client.
+    pub bytes_sent: usize,
+    /// Body bytes received from the client.
+    pub bytes_received: usize,
+    /// How the identity was proven.
+    pub proof: Option<&'static str>,
+    /// The account.
+    pub subject: Option<&'a str>,
+    /// `permit`, `deny` or, where nobody had to decide, `open`.
+    pub verdict: &'static str,
+    /// Why it was refused or failed.
+    pub reason: Option<&'a str>,
+    /// What was charged.
+    pub charged: Option<u64>,
+}
+
+impl Line<'_> {
+    fn write_to(&self, out: &mut Vec<u8>) {
+        let mut numbers = itoa();
+        out.extend_from_slice(br#"{"time":""#);
+        timestamp(self.at_micros, out);
+        out.push(b'"');
+        let mut text = |key: &str, value: &[u8]| {
+            out.extend_from_slice(b",\"");
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(b"\":\"");
+            escape(value, out);
+            out.push(b'"');
+        };
+        text("request_id", self.request_id.as_bytes());
+        text("listener", self.listener.as_bytes());
+        text("route", self.route.as_bytes());
+        if let Some(client) = self.client {
+            text("client", numbers.text(client));
+        }
+        text("method", self.method.as_bytes());
+        text("host", self.host.as_bytes());
+        text("path", self.path);
+        text("decision", self.verdict.as_bytes());
+        for (key, value) in [("proof", self.proof), ("subject", self.subject), ("reason", self.reason)] {
+            if let Some(value) = value {
+                text(key, value.as_bytes());
+            }
+        }
+        let mut number = |key: &str, value: u64| {
+            out.extend_from_slice(b",\"");
+            out.extend_from_slice(key.as_bytes());
+            out.extend_from_slice(b"\":");
+            out.extend_from_slice(numbers.text(value));
+        };
+        number("status", u64::from(self.status));
+        if let Some(status) = self.upstream_status {
+            number("upstream_status", u64::from(status));
+        }
+        if let Some(charged) = self.charged {
+            number("charged", charged);
+        }
+        number("duration_us", micros(self.duration));
+        number("decision_us", micros(self.decision));
+        number("bytes_sent", u64::try_from(self.bytes_sent).unwrap_or(u64::MAX));
+        number("bytes_received", u64::try_from(self.bytes_received).unwrap_or(u64::MAX));
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A small buffer to write numbers and addresses into.
+struct Scratch(String);
+
+fn itoa() -> Scratch {
+    Scratch(String::with_capacity(48))
+}
+
+impl Scratch {
+    fn text(&mut self, value: impl std::fmt::Display) -> &[u8] {
+        self.0.clear();
+        // Writing to a `String` cannot fail.
+        let _ = write!(self.0, "{value}");
+        self.0.as_bytes()
+    }
+}
+
+/// RFC 3339 with microseconds, UTC.
+fn timestamp(at_micros: i64, out: &mut Vec<u8>) {
+    let (days, micros) = (at_micros.div_euclid(86_400_000_000), at_micros.rem_euclid(86_400_000_000));
+    let (year, month, day) = civil(days);
+    let seconds = micros / 1_000_000;
+    let _ = write!(
+        out,
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z",
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60,
+        micros % 1_000_000
+    );
+}
+
+/// The proleptic Gregorian date of a day number since the epoch.
+fn civil(days: i64) -> (i64, i64, i64) {
+    time::Date::from_julian_day(i32::try_from(days.saturating_add(2_440_588)).unwrap_or(0))
+        .map_or((0, 1, 1), |date| (i64::from(date.year()), i64::from(u8::from(date.month())), i64::from(date.day())))
+}
+
+/// JSON string escaping of any bytes: what is not UTF-8 becomes U+FFFD.
+fn escape(value: &[u8], out: &mut Vec<u8>) {
+    if value.iter().all(|byte| (0x20..0x7f).contains(byte) && *byte != b'"' && *byte != b'\\') {
+        out.extend_from_slice(value);
+        return;
+    }
+    for character in String::from_utf8_lossy(value).chars() {
+        match character {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            // U+2028 and U+2029 end a line for some readers.
+            control if control.is_control() || matches!(control, '\u{2028}' | '\u{2029}') => {
+                let _ = write!(out, "\\u{:04x}", u32::from(control));
+            }
+            other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(path: &[u8]) -> String {
+        let line = Line {
+            at_micros: 1_795_420_041_000_001,
+            request_id: "r",
+            listener: "l",
+            route: "-",
+            client: None,
+            method: "GET",
+            host: "h",
+            path,
+            status: 200,
+            upstream_status: Some(201),
+            duration: Duration::from_micros(7),
+            decision: Duration::ZERO,
+            bytes_sent: 1,
+            bytes_received: 0,
+            proof: None,
+            subject: Some("0x\"1"),
+            verdict: "permit",
+            reason: None,
+            charged: Some(3),
+        };
+        let mut out = Vec::new();
+        line.write_to(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_one_json_object_whatever_the_path_holds() {
+        let every_byte: Vec<u8> = (0..=255).collect();
+        let text = line(&every_byte);
+        assert_eq!(text.matches('\n').count(), 1);
+        let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(parsed["time"], "2026-11-23T08:27:21.000001Z");
+        assert_eq!(parsed["subject"], "0x\"1");
+        assert_eq!(parsed["upstream_status"], 201);
+        assert!(parsed["path"].as_str().unwrap().contains("\" "[..1].trim_end()));
+    }
+
+    #[test]
+    fn ordinary_paths_stay_readable() {
+        assert!(line(b"/a%20b").contains(r#""path":"/a%20b","#));
+    }
+}

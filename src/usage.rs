@@ -13,6 +13,7 @@ use std::{borrow::Cow, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub use crate::model::credits::CreditSource;
 use crate::model::{address::EvmAddress, credits::Credits, did::Did};
 
 /// One metered request, as it is kept in the spool and written to the store.
@@ -29,7 +30,12 @@ pub struct UsageEvent {
     #[serde(deserialize_with = "text::shared", serialize_with = "text::str")]
     pub route: Arc<str>,
     /// The configured name of the listener.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "text::maybe_shared", serialize_with = "text::maybe_str")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "text::maybe_shared",
+        serialize_with = "text::maybe_str"
+    )]
     pub listener: Option<Arc<str>>,
     /// The service that was called.
     #[serde(with = "text::did")]
@@ -61,26 +67,13 @@ pub struct UsageEvent {
     /// What the holder is charged: the rule is [`crate::model::credits::Price::charge`].
     pub charged: Credits,
     /// Where the credits live that pay.
+    #[serde(with = "text::source")]
     pub source: CreditSource,
     /// From the first byte of the request to the last of the response, in microseconds.
     pub duration_micros: u64,
     /// The endpoint was one that anybody may call (nevermined.md section 6).
     #[serde(default)]
     pub open: bool,
-}
-
-/// Where credits live.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CreditSource {
-    /// In our own ledger, the store's `credit_balance`.
-    Local,
-    /// In an ERC-1155 contract on chain; the plan is the token id.
-    Chain {
-        /// The contract.
-        #[serde(with = "text::address")]
-        contract: EvmAddress,
-    },
 }
 
 /// The bytes are not a usage event this version understands.
@@ -144,27 +137,18 @@ mod text {
 
     use super::{Arc, Cow, Deserialize};
 
-    /// The two digits of every byte.
-    const DIGITS: [[u8; 2]; 256] = {
-        const fn digit(nibble: u8) -> u8 {
-            if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
-        }
-        let mut digits = [[0; 2]; 256];
-        let mut byte = 0_u8;
-        loop {
-            digits[byte as usize] = [digit(byte >> 4), digit(byte & 15)];
-            if byte == 255 {
-                break digits;
-            }
-            byte += 1;
-        }
-    };
+    /// Without a table, so that the compiler does sixteen at a time.
+    const fn digit(nibble: u8) -> u8 {
+        if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }
+    }
 
     fn parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
         Cow::<str>::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 
-    fn maybe_parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    fn maybe_parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<T>, D::Error> {
         Option::<Cow<str>>::deserialize(from)?.map(|text| text.parse().map_err(D::Error::custom)).transpose()
     }
 
@@ -176,7 +160,7 @@ mod text {
             *slot = letter;
         }
         for (slot, byte) in tail.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
-            *slot = DIGITS.get(usize::from(*byte)).copied().unwrap_or_default();
+            *slot = [digit(byte >> 4), digit(byte & 15)];
         }
         to.serialize_str(std::str::from_utf8(&buffer).map_err(serde::ser::Error::custom)?)
     }
@@ -199,6 +183,28 @@ mod text {
 
     pub fn maybe_shared<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<str>>, D::Error> {
         Ok(Option::<Cow<str>>::deserialize(from)?.map(Into::into))
+    }
+
+    /// A contract's address, or the word `local`.
+    pub mod source {
+        use super::super::CreditSource;
+        use super::{Cow, Deserialize, Deserializer, Error, Serializer};
+
+        /// Writes it.
+        pub fn serialize<S: Serializer>(source: &CreditSource, to: S) -> Result<S::Ok, S::Error> {
+            match source {
+                CreditSource::Local => to.serialize_str("local"),
+                CreditSource::Chain { contract } => super::address::serialize(contract, to),
+            }
+        }
+
+        /// Reads it.
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<CreditSource, D::Error> {
+            match &*Cow::<str>::deserialize(from)? {
+                "local" => Ok(CreditSource::Local),
+                contract => contract.parse().map(|contract| CreditSource::Chain { contract }).map_err(D::Error::custom),
+            }
+        }
     }
 
     pub mod uuid {
@@ -245,15 +251,11 @@ mod text {
     }
 
     pub mod address {
-        use super::{Deserializer, Serializer, parsed};
+        use super::Serializer;
         use crate::model::address::EvmAddress;
 
         pub fn serialize<S: Serializer>(address: &EvmAddress, to: S) -> Result<S::Ok, S::Error> {
             super::digits::<42, S>("0x", &address.0, to)
-        }
-
-        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<EvmAddress, D::Error> {
-            parsed(from)
         }
     }
 

@@ -241,7 +241,8 @@ impl Spool {
 
         let shards = options.shards.max(1);
         let files = u64::try_from(shards.saturating_add(STANDBY)).unwrap_or(u64::MAX);
-        let segment_bytes = options.segment_bytes.min(options.max_bytes.checked_div(files).unwrap_or(0)).max(LEAST_SEGMENT);
+        let segment_bytes =
+            options.segment_bytes.min(options.max_bytes.checked_div(files).unwrap_or(0)).max(LEAST_SEGMENT);
         let least = segment_bytes.saturating_mul(files);
         if options.max_bytes < least {
             return Err(SpoolError::TooSmall { max_bytes: options.max_bytes, shards, least });
@@ -329,7 +330,8 @@ impl Spool {
     /// What the disk said.
     pub fn next_batch(&self, max: usize) -> Result<Batch, SpoolError> {
         let mut batch = Batch { events: Vec::new(), unreadable: Vec::new(), marks: Vec::new() };
-        let segments: Vec<_> = self.inner.segments.lock().iter().filter(|segment| !segment.is_acknowledged()).map(Arc::clone).collect();
+        let segments: Vec<_> =
+            self.inner.segments.lock().iter().filter(|segment| !segment.is_acknowledged()).map(Arc::clone).collect();
         let mut oldest = NONE;
         for segment in segments {
             let left = max.saturating_sub(batch.len());
@@ -570,7 +572,8 @@ impl Inner {
     /// A file to write to: one that stood by, or else a new one.
     fn next_segment(&self) -> Option<Arc<Segment>> {
         let stood_by = self.standby.lock().pop_front();
-        let segment = stood_by.or_else(|| if self.full.load(Ordering::Relaxed) { None } else { self.make_segment() })?;
+        let segment =
+            stood_by.or_else(|| if self.full.load(Ordering::Relaxed) { None } else { self.make_segment() })?;
         self.segments.lock().push_back(Arc::clone(&segment));
         self.keeper.ring();
         Some(segment)
@@ -593,7 +596,9 @@ impl Inner {
 
     /// Makes a file, the room of which may be promised from now on.
     fn make_segment(&self) -> Option<Arc<Segment>> {
-        let larger = |allocated: u64| Some(allocated.saturating_add(self.segment_bytes)).filter(|larger| *larger <= self.max_bytes);
+        let larger = |allocated: u64| {
+            Some(allocated.saturating_add(self.segment_bytes)).filter(|larger| *larger <= self.max_bytes)
+        };
         let made = if self.allocated.fetch_update(Ordering::AcqRel, Ordering::Acquire, larger).is_ok() {
             let sequence = self.next_sequence.fetch_add(1, Ordering::Relaxed);
             Segment::create(&self.directory, sequence, self.segment_bytes).map_err(|error| {
@@ -642,7 +647,8 @@ impl Inner {
         if mark.damaged {
             // Nothing behind can be read. The file is kept for a person, and the rest of the spool goes on.
             segment.damaged.store(true, Ordering::Relaxed);
-            let left = segment.records.load(Ordering::Relaxed).saturating_sub(segment.acked_records.load(Ordering::Relaxed));
+            let left =
+                segment.records.load(Ordering::Relaxed).saturating_sub(segment.acked_records.load(Ordering::Relaxed));
             self.damaged_total.fetch_add(left.saturating_sub(records), Ordering::Relaxed);
             records = left;
             to = segment.written.load(Ordering::Acquire);
@@ -726,7 +732,8 @@ impl Inner {
     fn tidy(&self) {
         let finished: Vec<_> = {
             // A file sealed after its last record was acknowledged was finished by nobody's call.
-            let sealed: Vec<_> = self.segments.lock().iter().filter(|segment| segment.is_finished()).map(Arc::clone).collect();
+            let sealed: Vec<_> =
+                self.segments.lock().iter().filter(|segment| segment.is_finished()).map(Arc::clone).collect();
             for segment in &sealed {
                 self.retire(segment);
             }
@@ -793,7 +800,14 @@ fn lock(directory: &Path) -> Result<File, SpoolError> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     let io = |source| SpoolError::Io { path: directory.to_owned(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
-    let lock = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(directory.join("lock")).map_err(io)?;
+    let lock = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(directory.join("lock"))
+        .map_err(io)?;
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(SpoolError::Locked(directory.to_owned())),
@@ -809,7 +823,13 @@ mod tests {
     use crate::{model::credits::Credits, usage::tests::sample};
 
     fn options(directory: &Path) -> SpoolOptions {
-        SpoolOptions { directory: directory.to_owned(), max_bytes: 1 << 20, segment_bytes: LEAST_SEGMENT, sync_interval: Duration::from_millis(20), shards: 2 }
+        SpoolOptions {
+            directory: directory.to_owned(),
+            max_bytes: 1 << 20,
+            segment_bytes: LEAST_SEGMENT,
+            sync_interval: Duration::from_millis(20),
+            shards: 2,
+        }
     }
 
     /// The first half of a crash: what is on disk at this moment, without the lock.
@@ -832,7 +852,10 @@ mod tests {
     }
 
     fn segments_in(directory: &Path) -> usize {
-        std::fs::read_dir(directory).unwrap().filter(|entry| segment::sequence_of(&entry.as_ref().unwrap().path()).is_some()).count()
+        std::fs::read_dir(directory)
+            .unwrap()
+            .filter(|entry| segment::sequence_of(&entry.as_ref().unwrap().path()).is_some())
+            .count()
     }
 
     #[test]
@@ -854,7 +877,10 @@ mod tests {
         spool.ack(batch);
         spool.ack(same);
         let stats = spool.stats();
-        assert_eq!((stats.depth, stats.bytes, stats.appended_total, stats.acked_total, stats.oldest_at_micros), (0, 0, 5, 5, None));
+        assert_eq!(
+            (stats.depth, stats.bytes, stats.appended_total, stats.acked_total, stats.oldest_at_micros),
+            (0, 0, 5, 5, None)
+        );
     }
 
     #[test]
@@ -892,7 +918,8 @@ mod tests {
     #[test]
     fn a_maximum_that_holds_too_few_files_is_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let error = Spool::open(&SpoolOptions { max_bytes: LEAST_SEGMENT * 4 - 1, ..options(directory.path()) }).unwrap_err();
+        let error =
+            Spool::open(&SpoolOptions { max_bytes: LEAST_SEGMENT * 4 - 1, ..options(directory.path()) }).unwrap_err();
         assert!(matches!(error, SpoolError::TooSmall { least, .. } if least == LEAST_SEGMENT * 4), "{error}");
     }
 
@@ -901,7 +928,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let spool = Spool::open(&options(directory.path())).unwrap();
         // As large as they come, so that every promise is used to the full.
-        let large = |number| UsageEvent { endpoint: "x".repeat(10_000).into(), owner: "o".repeat(900).into(), user_id: "u".repeat(900).into(), ..sample(number) };
+        let large = |number| UsageEvent {
+            endpoint: "x".repeat(10_000).into(),
+            owner: "o".repeat(900).into(),
+            user_id: "u".repeat(900).into(),
+            ..sample(number)
+        };
         let mut reserved = Vec::new();
         while let Ok(reservation) = spool.reserve() {
             reserved.push(reservation);
@@ -978,13 +1010,23 @@ mod tests {
         let spool = Spool::open(&options(directory.path())).unwrap();
         // Control characters become six bytes each in JSON.
         for text in ["é".repeat(5000), "\u{1}".repeat(5000), "\"".repeat(3000)] {
-            let long = UsageEvent { endpoint: text.as_str().into(), owner: text.as_str().into(), user_id: text.as_str().into(), request_id: text.as_str().into(), method: text.as_str().into(), ..sample(1) };
+            let long = UsageEvent {
+                endpoint: text.as_str().into(),
+                owner: text.as_str().into(),
+                user_id: text.as_str().into(),
+                request_id: text.as_str().into(),
+                method: text.as_str().into(),
+                ..sample(1)
+            };
             spool.append(&long).unwrap();
         }
         let batch = spool.next_batch(10).unwrap();
         assert_eq!((batch.events.len(), spool.stats().cut_total), (3, 3));
         for event in batch.events {
-            assert_eq!((event.event_id, event.charged, event.holder), (sample(1).event_id, Credits::new(3), sample(1).holder));
+            assert_eq!(
+                (event.event_id, event.charged, event.holder),
+                (sample(1).event_id, Credits::new(3), sample(1).holder)
+            );
             assert!(event.endpoint.len() >= 64);
         }
     }
@@ -1058,7 +1100,13 @@ mod tests {
     #[ignore = "a measurement"]
     fn figures() {
         let directory = tempfile::tempdir_in("/var/tmp").unwrap();
-        let spool = Spool::open(&SpoolOptions { max_bytes: 4 << 30, segment_bytes: 8 << 20, sync_interval: Duration::from_secs(1), ..options(directory.path()) }).unwrap();
+        let spool = Spool::open(&SpoolOptions {
+            max_bytes: 4 << 30,
+            segment_bytes: 8 << 20,
+            sync_interval: Duration::from_secs(1),
+            ..options(directory.path())
+        })
+        .unwrap();
         let event = sample(1);
         let mut bytes = Vec::new();
         event.encode(&mut bytes);
@@ -1070,8 +1118,22 @@ mod tests {
             println!("{what}: {:?}", start.elapsed() / count);
         };
         println!("encoded: {} bytes", bytes.len());
-        each("encode", 1_000_000, Box::new(|| { bytes.clear(); event.encode(&mut bytes); std::hint::black_box(&bytes); }));
-        each("decode", 300_000, Box::new(|| { std::hint::black_box(UsageEvent::decode(&bytes).unwrap()); }));
+        each(
+            "encode",
+            1_000_000,
+            Box::new(|| {
+                bytes.clear();
+                event.encode(&mut bytes);
+                std::hint::black_box(&bytes);
+            }),
+        );
+        each(
+            "decode",
+            300_000,
+            Box::new(|| {
+                std::hint::black_box(UsageEvent::decode(&bytes).unwrap());
+            }),
+        );
         each("reserve and give back", 1_000_000, Box::new(|| drop(spool.reserve().unwrap())));
         each("append, one thread", 1_000_000, Box::new(|| spool.append(&event).unwrap()));
         let start = Instant::now();

@@ -1,0 +1,188 @@
+//! Nevermined access tokens (nevermined.md section 2).
+//!
+//! A token is encrypted with a key that the issuer and we share, and nothing else vouches for it: it names no audience
+//! and cannot be revoked. What is cached is that a token is genuine and what it says. Whether it is valid now is asked
+//! again every time, and what it entitles to is decided elsewhere, per request.
+
+use std::{
+    borrow::Borrow,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use quick_cache::{Weighter, sync::Cache};
+
+use super::Presented;
+use crate::{
+    jose,
+    model::{
+        clock::Timestamp,
+        decision::{Denial, Reason},
+        endpoint::{Endpoint, Origin},
+        identity::Identity,
+        key::ContentKey,
+        secret::Secret,
+    },
+};
+
+mod claims;
+mod issue;
+
+pub use issue::{Authentication, Claims, issue};
+
+/// The most endpoints a token may have.
+pub const MAX_ENDPOINTS: usize = 64;
+
+/// What a cache entry of ordinary size takes, in bytes: a token of 1 KiB with a few endpoints.
+const ORDINARY_ENTRY_BYTES: u64 = 4 * 1024;
+
+/// Verifies tokens, and remembers those that are genuine.
+pub struct TokenVerifier {
+    keys: Vec<ContentKey>,
+    backend: Option<Backend>,
+    max_token_bytes: usize,
+    genuine: Cache<TokenText, Arc<Identity>, Bytes>,
+}
+
+/// The provider's own back end, which wants another credential than the one in the token (`BACKEND_API_URI` and
+/// `PROXY_AUTH_TOKEN`, nevermined.md section 2.6).
+struct Backend {
+    origin: Origin,
+    token: Secret,
+    authorization: Secret,
+}
+
+/// The back end's token has characters that no header value may have.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("the back end's token has characters that a header value cannot have")]
+pub struct UnsendableToken;
+
+impl TokenVerifier {
+    /// Takes the keys, in the order in which they are tried, and the origin of the back end with its token.
+    ///
+    /// Up to `max_entries` tokens of ordinary size are remembered, fewer large ones. Longer tokens than
+    /// `max_token_bytes` are refused unread.
+    ///
+    /// # Errors
+    /// When the back end's token cannot be sent.
+    pub fn new(
+        keys: Vec<ContentKey>,
+        backend: Option<(Origin, Secret)>,
+        max_entries: usize,
+        max_token_bytes: usize,
+    ) -> Result<Self, UnsendableToken> {
+        let backend = backend
+            .map(|(origin, token)| {
+                let authorization = Secret::new(format!("Bearer {}", token.expose()));
+                claims::is_sendable(token.expose()).then_some(Backend { origin, token, authorization })
+            })
+            .map(|backend| backend.ok_or(UnsendableToken))
+            .transpose()?;
+        let bytes = u64::try_from(max_entries).unwrap_or(u64::MAX).saturating_mul(ORDINARY_ENTRY_BYTES);
+        let genuine = Cache::with_weighter(max_entries, bytes, Bytes);
+        Ok(Self { keys, backend, max_token_bytes, genuine })
+    }
+
+    /// Finds out who is calling.
+    ///
+    /// `Ok(None)` means that no `Authorization` header was presented. One that *is* presented and holds no valid token
+    /// is an error, even where an anonymous caller would be let in: a caller who sends a token wants it looked at.
+    ///
+    /// # Errors
+    /// [`Denial::InvalidCredential`] with one of these reasons:
+    ///
+    /// | Reason | The token |
+    /// | --- | --- |
+    /// | `malformed_authorization` | is not in the header ([`super::Authorization::token`]) |
+    /// | `token_too_long` | is longer than allowed |
+    /// | `malformed_token`, `malformed_token_header`, `token_algorithm`, `token_encryption`, `token_compressed`, `token_critical_header`, `token_encrypted_key`, `malformed_ciphertext` | is not of the one shape ([`jose::JweError`]) |
+    /// | `wrong_key` | was not made with a key of ours, or changed afterwards |
+    /// | `malformed_claims` | lacks a claim, or has one of a wrong type or form |
+    /// | `too_many_endpoints` | has more than [`MAX_ENDPOINTS`] |
+    /// | `unsendable_credential` | has an upstream credential that no header can hold |
+    /// | `expired`, `not_yet_valid` | is genuine, but not now |
+    ///
+    /// A token whose endpoints are all unusable is an identity without endpoints: see
+    /// [`NO_USABLE_ENDPOINT`](crate::model::endpoint::NO_USABLE_ENDPOINT).
+    pub fn identify(&self, presented: &Presented<'_>, now: Timestamp) -> Result<Option<Arc<Identity>>, Denial> {
+        let Some(unverified_token) = presented.authorization.token()? else { return Ok(None) };
+        let identity = self.genuine(unverified_token).map_err(Denial::InvalidCredential)?;
+        if identity.expires_at.is_some_and(|moment| moment <= now) {
+            return Err(Denial::InvalidCredential("expired"));
+        }
+        if identity.not_before.is_some_and(|moment| moment > now) {
+            return Err(Denial::InvalidCredential("not_yet_valid"));
+        }
+        Ok(Some(identity))
+    }
+
+    /// The whole `Authorization` value that the upstream gets for a call of this endpoint, or none if it gets none. The
+    /// back end's own credential comes before the token's.
+    #[must_use]
+    pub fn authorization_for<'s>(&'s self, identity: &'s Identity, endpoint: &Endpoint) -> Option<&'s Secret> {
+        let credential = &identity.entitlement.as_ref()?.upstream_credential;
+        match self.backend_of(endpoint) {
+            Some(backend) => Some(&backend.authorization),
+            None => credential.authorization.as_ref(),
+        }
+    }
+
+    /// The credential without its scheme, as introspection answers it (`service_token`). Empty if there is none.
+    #[must_use]
+    pub fn service_token_for<'s>(&'s self, identity: &'s Identity, endpoint: &Endpoint) -> Option<&'s Secret> {
+        let credential = &identity.entitlement.as_ref()?.upstream_credential;
+        Some(self.backend_of(endpoint).map_or(&credential.service_token, |backend| &backend.token))
+    }
+
+    fn backend_of(&self, endpoint: &Endpoint) -> Option<&Backend> {
+        self.backend.as_ref().filter(|backend| backend.origin == *endpoint.origin())
+    }
+
+    /// What a token says, once it is known to be genuine. Its time is not looked at.
+    fn genuine(&self, unverified_token: &str) -> Result<Arc<Identity>, Reason> {
+        if unverified_token.len() > self.max_token_bytes {
+            return Err(jose::JweError::TooLong.reason());
+        }
+        if let Some(identity) = self.genuine.get(unverified_token) {
+            return Ok(identity);
+        }
+        let payload = jose::decrypt_compact(unverified_token, &self.keys).map_err(jose::JweError::reason)?;
+        let identity = Arc::new(claims::parse(&payload)?);
+        self.genuine.insert(TokenText(Secret::new(unverified_token.to_owned())), Arc::clone(&identity));
+        Ok(identity)
+    }
+}
+
+/// The whole text of a genuine token: the only key under which it is remembered. A part of it would let somebody who
+/// knows that part in (nevermined.md section 5.7). It is wiped when the entry is evicted.
+#[derive(Clone, PartialEq, Eq)]
+struct TokenText(Secret);
+
+impl Hash for TokenText {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.expose().hash(state);
+    }
+}
+
+impl Borrow<str> for TokenText {
+    fn borrow(&self) -> &str {
+        self.0.expose()
+    }
+}
+
+/// Weighs entries by the memory they take.
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<TokenText, Arc<Identity>> for Bytes {
+    fn weight(&self, token: &TokenText, identity: &Arc<Identity>) -> u64 {
+        // The claims are no longer than the token that holds them.
+        let text = 2 * token.0.expose().len() + size_of::<Identity>();
+        let endpoints = identity.entitlement.iter().flat_map(|entitlement| &entitlement.endpoints);
+        let total = text + endpoints.map(Endpoint::footprint).sum::<usize>();
+        u64::try_from(total).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! `[chain]`: the JSON-RPC node that knows balances.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use url::Url;
+
+use super::{
+    context::Found,
+    marketplace::{Freshness, read_ca},
+    reader::Section,
+    value::Timeout,
+};
+use crate::model::secret::Secret;
+
+/// The JSON-RPC node.
+#[derive(Clone, Debug)]
+pub struct Chain {
+    /// `rpc`, `rpc_file` or `WEB3_PROVIDER_URL`. May hold an API key.
+    pub rpc: PrivateUrl,
+    /// `timeout`: of one question, all included. Default 5 s.
+    pub timeout: Duration,
+    /// How long balances count. Default: fresh 15 s, negative 5 s, stale 2 min, 50 000 entries.
+    pub freshness: Freshness,
+    /// `ca`: a PEM bundle trusted for the node besides the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// A URL whose path, query or user may be a secret. What is shown of it is its scheme, host and port.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PrivateUrl(Url);
+
+impl PrivateUrl {
+    /// Hides the URL.
+    #[must_use]
+    pub fn new(url: Url) -> Self {
+        Self(url)
+    }
+
+    /// The whole URL.
+    #[must_use]
+    pub fn expose(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl fmt::Display for PrivateUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.0.scheme(), self.0.host_str().unwrap_or_default())?;
+        self.0.port().map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+impl fmt::Debug for PrivateUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What the replaced system asked if nothing was set (nevermined.md section 11).
+const DEFAULT: &str = "http://contracts.nevermined.localnet";
+
+impl Chain {
+    pub(super) fn read(section: &Section<'_>) -> Option<Self> {
+        let context = section.context;
+        let rpc = section.secret("rpc", Some("WEB3_PROVIDER_URL"));
+        let timeout = section.or("timeout", Timeout(Duration::from_secs(5))).0;
+        let freshness = Freshness::read(
+            section,
+            &Freshness {
+                fresh_for: Duration::from_secs(15),
+                negative_for: Duration::from_secs(5),
+                stale_for: Duration::from_mins(2),
+                max_entries: 50_000,
+            },
+        );
+        let ca = read_ca(section, "ca", &[]);
+        let rpc = match rpc.ok()? {
+            Some(Found { value, at }) => {
+                PrivateUrl::parse(&value).map_err(|message| context.mistake(&at, message)).ok()?
+            }
+            None if context.drop_in() => {
+                context
+                    .warn(format!("WEB3_PROVIDER_URL is not set: the replaced system's default is asked, {DEFAULT}"));
+                PrivateUrl(Url::parse(DEFAULT).ok()?)
+            }
+            None => {
+                if section.present() {
+                    section.mistake("rpc", "is missing");
+                }
+                return None;
+            }
+        };
+        Some(Self { rpc, timeout, freshness, ca })
+    }
+}
+
+impl PrivateUrl {
+    /// Never repeats the text in its complaint.
+    fn parse(text: &Secret) -> Result<Self, String> {
+        const WHAT: &str = "must be a URL that begins with http:// or https://";
+        let url = Url::parse(text.expose()).map_err(|problem| format!("{WHAT}: {problem}"))?;
+        if matches!(url.scheme(), "http" | "https") && url.has_host() { Ok(Self(url)) } else { Err(WHAT.into()) }
+    }
+}

@@ -1,0 +1,153 @@
+//! What must fit together across sections.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use super::{
+    Config,
+    context::{Context, Spot},
+    listener::Written,
+    reader::Section,
+    route::{CredentialKind, Route, RouteTarget},
+};
+use crate::model::credits::CreditSource;
+
+/// Where the parts of a configuration were written.
+pub(super) struct Places<'a> {
+    pub root: &'a Section<'a>,
+    /// In the order of `Config::listeners`.
+    pub listeners: Vec<Written>,
+    /// In the order of `Config::services`.
+    pub services: Vec<&'a Section<'a>>,
+    /// In the order of `Config::upstreams`.
+    pub upstreams: Vec<&'a Section<'a>>,
+    /// In the order of `Config::routes`.
+    pub routes: Vec<&'a Section<'a>>,
+    /// How many routes there are in the file, those with a mistake included.
+    pub routes_written: usize,
+}
+
+/// Records what does not fit together.
+pub(super) fn check(config: &Config, places: &Places<'_>) {
+    check_addresses(config, places);
+    check_names(config, places);
+    check_routes(config, places);
+    check_sources(config, places);
+}
+
+fn check_addresses(config: &Config, places: &Places<'_>) {
+    let context = places.root.context;
+    // With another mistake, that one may be the reason.
+    if config.listeners.is_empty() && config.introspection.is_none() && context.no_mistakes() {
+        places.root.mistake("listener", "there is nothing to do: neither a [[listener]] nor an [introspection]");
+    }
+    let mut all: Vec<(SocketAddr, String, Spot)> = Vec::new();
+    for (listener, written) in config.listeners.iter().zip(&places.listeners) {
+        all.push((listener.address, format!("listener {:?}", listener.name), written.address.clone()));
+    }
+    if let Some(address) = config.admin {
+        all.push((address, "the admin listener".into(), places.root.spot_below("admin", "address")));
+    }
+    if let Some(introspection) = config.introspection {
+        let spot = places.root.spot_below("introspection", "address");
+        all.push((introspection.address, "the introspection endpoint".into(), spot));
+    }
+    let mut earlier: Vec<(SocketAddr, String)> = Vec::new();
+    for (address, what, spot) in all {
+        if let Some((_, other)) = earlier.iter().find(|(other, _)| collide(*other, address)) {
+            context.mistake(&spot, format!("{address} is already taken by {other}"));
+        }
+        earlier.push((address, what));
+    }
+}
+
+/// Whether two addresses cannot both be bound. Port 0 is always another one.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let family = |address: IpAddr| address.is_ipv4();
+    let overlap = one.ip() == other.ip()
+        || ((one.ip().is_unspecified() || other.ip().is_unspecified()) && family(one.ip()) == family(other.ip()));
+    one.port() == other.port() && one.port() != 0 && overlap
+}
+
+fn check_names(config: &Config, places: &Places<'_>) {
+    let context = places.root.context;
+    unique(
+        context,
+        config.listeners.iter().map(|it| it.name.clone()).zip(places.listeners.iter().map(|it| it.name.clone())),
+    );
+    let spots = |sections: &[&Section<'_>], key| sections.iter().map(|section| section.spot(key)).collect::<Vec<_>>();
+    unique(context, config.upstreams.iter().map(|it| it.name.clone()).zip(spots(&places.upstreams, "name")));
+    unique(context, config.services.iter().map(|it| it.id.to_string()).zip(spots(&places.services, "id")));
+    unique(context, config.routes.iter().map(|it| it.name.clone()).zip(spots(&places.routes, "name")));
+}
+
+fn unique(context: &Context<'_>, names: impl Iterator<Item = (String, Spot)>) {
+    let mut seen = BTreeMap::new();
+    for (name, spot) in names {
+        if let Some(first) = seen.insert(name.clone(), spot.clone()) {
+            context.mistake(&spot, format!("{name:?} is already the name of {first}"));
+        }
+    }
+}
+
+fn check_routes(config: &Config, places: &Places<'_>) {
+    if config.routes.is_empty() && !config.listeners.is_empty() && places.routes_written == 0 {
+        places.root.mistake("route", "there is a listener and no [[route]]: every answer would be 404");
+    }
+    let described = |route: &Route| {
+        let known = |did| config.services.iter().any(|service| service.id == did);
+        config.marketplace.is_some() || route.services.iter().all(|did| known(*did))
+    };
+    for (index, (route, section)) in config.routes.iter().zip(&places.routes).enumerate() {
+        let takes_tokens = route.accepts.contains(&CredentialKind::Nevermined);
+        // A [nevermined] with a mistake in it has been reported already.
+        if takes_tokens && config.nevermined.is_none() && !places.root.has("nevermined") {
+            section.mistake("accepts", "\"nevermined\" needs a [nevermined] section with a key");
+        }
+        if route.target == RouteTarget::Token && !describes(config, places) {
+            section.mistake("upstream", "\"token\" needs a [marketplace] or a [[service]] that describes services");
+        }
+        if takes_tokens && !described(route) {
+            section.mistake("services", "one of them is not a [[service]], and there is no [marketplace] to ask");
+        }
+        if let Some(first) = config.routes.iter().take(index).find(|first| first.covers(route)) {
+            let message = format!("can never be reached: route {:?} before it takes all its requests", first.name);
+            section.mistake("", message);
+        }
+    }
+}
+
+/// Whether anything describes services, if only with a mistake in it.
+fn describes(config: &Config, places: &Places<'_>) -> bool {
+    let marketplace = config.marketplace.is_some() || places.root.has("marketplace");
+    marketplace || !config.services.is_empty() || places.root.has("service")
+}
+
+fn check_sources(config: &Config, places: &Places<'_>) {
+    let root = places.root;
+    let chain = config.chain.is_some() || root.has("chain");
+    for (service, section) in config.services.iter().zip(&places.services) {
+        if matches!(service.credits, CreditSource::Chain { .. }) && !chain {
+            section.mistake("credits", "\"chain\" needs a [chain] section");
+        }
+    }
+    if config.marketplace.is_some() && !chain && !root.context.drop_in() {
+        root.mistake("chain", "is missing: the credits of the marketplace's services are on chain");
+    }
+    if config.introspection.is_some() && !root.context.drop_in() {
+        if config.nevermined.is_none() && !root.has("nevermined") {
+            root.mistake("introspection", "needs a [nevermined] section with a key");
+        }
+        if !describes(config, places) {
+            root.mistake("introspection", "needs a [marketplace] or a [[service]] that describes services");
+        }
+        // A route that is missing here because of a mistake in it has been reported already.
+        let all_read = places.routes_written == config.routes.len();
+        if all_read && !config.routes.iter().any(|route| route.target == RouteTarget::Token) {
+            let message = "needs a [[route]] with `upstream = \"token\"`: it answers as that route would";
+            root.mistake("introspection", message);
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! `[[route]]`: which requests go where, and who may send them.
+
+use std::{fmt, time::Duration};
+
+use http::{HeaderValue, Method};
+
+use super::{
+    reader::Section,
+    server::whole_seconds,
+    upstream::Upstream,
+    value::{HeaderWord, OriginWord, Parse, Raw, Size, word},
+};
+use crate::model::did::Did;
+
+/// One kind of request. The first route of the file that has the request's host, path and method is the one.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the file, and they do not depend on each other")]
+pub struct Route {
+    /// `name`: the word in logs and metrics.
+    pub name: String,
+    /// `hosts`: names without a port, `*.example.com` for names below one. Empty (the default): any.
+    pub hosts: Vec<HostPattern>,
+    /// `path`: a prefix of whole segments: `/a` has `/a` and `/a/b` and not `/ab`. Default `/`.
+    pub path: String,
+    /// `methods`: empty (the default): any.
+    pub methods: Vec<Method>,
+    /// `upstream`: a name, or `token` for the one that the access token names.
+    pub target: RouteTarget,
+    /// `accepts`: credentials that let a caller in, in this order. Empty (the default): an open route.
+    pub accepts: Vec<CredentialKind>,
+    /// `services`: on a static route that accepts Nevermined tokens, the services whose tokens it takes.
+    pub services: Vec<Did>,
+    /// `open_endpoints`: whether a service's DID as subdomain reaches what it has opened to everybody
+    /// (nevermined.md section 6). Only where the token names the upstream. Default false.
+    pub open_endpoints: bool,
+    /// `compatibility`: `standard` (the default) or `nevermined`.
+    pub compatibility: Compatibility,
+    /// `[route.cors]`: answer browsers' questions. None: their requests are passed on like any other.
+    pub cors: Option<Cors>,
+    /// `max_body_bytes`: the largest request body. Default 64 MiB.
+    pub max_body_bytes: u64,
+    /// `hide_credits_header`: keep `NVMCreditsConsumed` from clients. Default false.
+    pub hide_credits_header: bool,
+    /// `forward`: accept requests in absolute form, as a forward proxy gets them. Default true where the token names
+    /// the upstream, else false.
+    pub forward: bool,
+    /// `preserve_host`: pass the client's `Host` on. Default true; always false where the token names the upstream.
+    pub preserve_host: bool,
+}
+
+/// Who names the upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteTarget {
+    /// The access token.
+    Token,
+    /// The configuration: this index into [`Config::upstreams`](super::Config::upstreams), which exists.
+    Upstream(usize),
+}
+
+/// A kind of credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialKind {
+    /// `nevermined`: an access token in `Authorization` (nevermined.md section 2).
+    Nevermined,
+}
+
+/// Whose status numbers a refusal carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compatibility {
+    /// `standard`: the RFCs' (architecture.md section 8).
+    Standard,
+    /// `nevermined`: the replaced system's, which knew only 401 (nevermined.md section 4).
+    Nevermined,
+}
+
+/// Which host names a route is for. Always lower case, without a port or a final dot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostPattern {
+    /// This name.
+    Exact(String),
+    /// `*.example.com`, kept as `.example.com`: every name that ends so and has something before it.
+    Below(String),
+}
+
+/// Cross-origin resource sharing: what browsers are told.
+#[derive(Clone, Debug)]
+pub struct Cors {
+    /// `allow_origins`: `*` or a list. Default `*`.
+    pub allow_origins: Origins,
+    /// `allow_methods`, as `Access-Control-Allow-Methods` says it. None (the default): the one that is asked about.
+    pub allow_methods: Option<HeaderValue>,
+    /// `allow_headers`, as `Access-Control-Allow-Headers` says it. None (the default): the ones that are asked about.
+    pub allow_headers: Option<HeaderValue>,
+    /// `expose_headers`: response headers a script may read, as `Access-Control-Expose-Headers` says it. Default: none.
+    pub expose_headers: Option<HeaderValue>,
+    /// `max_age`: how long a browser may remember the answer, in whole seconds. Default 10 min.
+    pub max_age: Duration,
+    /// `allow_credentials`: whether cookies and the like may be sent along. Default false; never with `*`.
+    pub allow_credentials: bool,
+}
+
+/// Which pages may read answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// Any.
+    Any,
+    /// These, as browsers write them: scheme, host and, unless it is the usual one, port.
+    List(Vec<HeaderValue>),
+}
+
+impl HostPattern {
+    /// Whether a name is meant. `host` is in lower case and without a port or a final dot.
+    #[must_use]
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(name) => host == name,
+            Self::Below(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
+        }
+    }
+}
+
+/// What browsers of the replaced system's clients were told (nevermined.md section 5.5), and how large a body may be.
+const EXPOSED: &str = "Authorization,NVMCreditsConsumed";
+const MAX_BODY_BYTES: u64 = 64 << 20;
+
+impl Route {
+    /// The one route of drop-in mode: whatever the token covers, as the replaced system had it.
+    pub(super) fn drop_in() -> Self {
+        Self {
+            name: "nevermined".into(),
+            hosts: Vec::new(),
+            path: "/".into(),
+            methods: Vec::new(),
+            target: RouteTarget::Token,
+            accepts: vec![CredentialKind::Nevermined],
+            services: Vec::new(),
+            open_endpoints: true,
+            compatibility: Compatibility::Nevermined,
+            cors: Some(Cors {
+                allow_origins: Origins::Any,
+                allow_methods: None,
+                allow_headers: None,
+                expose_headers: Some(HeaderValue::from_static(EXPOSED)),
+                max_age: Duration::from_mins(10),
+                allow_credentials: false,
+            }),
+            max_body_bytes: MAX_BODY_BYTES,
+            hide_credits_header: false,
+            forward: true,
+            preserve_host: false,
+        }
+    }
+
+    pub(super) fn read(section: &Section<'_>, upstreams: &[Upstream]) -> Option<Self> {
+        let name = section.required::<String>("name", &[]);
+        let hosts = section.values("hosts", &[]);
+        let path = section.or("path", PathPrefix("/".into())).0;
+        let methods = section.values("methods", &[]);
+        let target = read_target(section, upstreams);
+        let by_token = target == Some(RouteTarget::Token);
+        let accepts = section.list::<CredentialKind>("accepts", &[]);
+        let accepts = accepts.map(|list| list.into_iter().map(|found| found.value).collect());
+        let accepts: Vec<_> =
+            accepts.unwrap_or_else(|| if by_token { vec![CredentialKind::Nevermined] } else { vec![] });
+        let services: Vec<Did> = section.values("services", &[]);
+        let open_endpoints = section.or("open_endpoints", false);
+        let cors = section.section("cors");
+        let route = Self {
+            hosts,
+            path,
+            methods,
+            open_endpoints,
+            compatibility: section.or("compatibility", Compatibility::Standard),
+            cors: section.has("cors").then(|| Cors::read(&cors)),
+            max_body_bytes: section.or("max_body_bytes", Size(MAX_BODY_BYTES)).0,
+            hide_credits_header: section.or("hide_credits_header", false),
+            forward: section.or("forward", by_token),
+            preserve_host: section.or("preserve_host", !by_token),
+            accepts,
+            services,
+            target: target?,
+            name: name?.value,
+        };
+        route.check(section);
+        Some(route)
+    }
+
+    /// What must fit together within one route.
+    fn check(&self, section: &Section<'_>) {
+        let takes_tokens = self.accepts.contains(&CredentialKind::Nevermined);
+        match self.target {
+            RouteTarget::Token => {
+                if !takes_tokens {
+                    section.mistake("accepts", "must have \"nevermined\" where the token names the upstream");
+                }
+                if !self.services.is_empty() {
+                    section.mistake("services", "must be left out where the token names the upstream");
+                }
+                if self.preserve_host {
+                    section.mistake("preserve_host", "must be false where the token names the upstream");
+                }
+            }
+            RouteTarget::Upstream(_) => {
+                if takes_tokens && self.services.is_empty() {
+                    let message = "is missing: name the services whose tokens this route takes, \
+                                   or every token of every service would open it";
+                    section.mistake("services", message);
+                }
+                if !takes_tokens && !self.services.is_empty() {
+                    section.mistake("services", "has no effect without `accepts = [\"nevermined\"]`");
+                }
+                if self.open_endpoints {
+                    section.mistake("open_endpoints", "needs `upstream = \"token\"`");
+                }
+            }
+        }
+    }
+
+    /// Whether every request of the other route is one of this one.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        let host = |host: &HostPattern| self.hosts.iter().any(|own| own.covers(host));
+        let hosts = self.hosts.is_empty() || (!other.hosts.is_empty() && other.hosts.iter().all(host));
+        let method = |method: &Method| self.methods.contains(method);
+        // A route with [route.cors] also has the question before its requests, whose method is OPTIONS.
+        let preflight = self.cors.is_some() || other.cors.is_none() || self.methods.contains(&Method::OPTIONS);
+        let listed = !other.methods.is_empty() && other.methods.iter().all(method) && preflight;
+        let methods = self.methods.is_empty() || listed;
+        let forms = self.forward || !other.forward;
+        let rest = other.path.strip_prefix(self.path.trim_end_matches('/'));
+        hosts && methods && forms && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+fn read_target(section: &Section<'_>, upstreams: &[Upstream]) -> Option<RouteTarget> {
+    let found = section.required::<String>("upstream", &[])?;
+    if found.value == "token" {
+        return Some(RouteTarget::Token);
+    }
+    let index = upstreams.iter().position(|upstream| upstream.name == found.value);
+    if index.is_none() {
+        section.context.mistake(&found.at, format!("there is no [[upstream]] named {:?}", found.value));
+    }
+    index.map(RouteTarget::Upstream)
+}
+
+impl Cors {
+    fn read(section: &Section<'_>) -> Self {
+        let origins: Option<Vec<OriginWord>> =
+            section.list("allow_origins", &[]).map(|list| list.into_iter().map(|found| found.value).collect());
+        let allow_credentials = section.or("allow_credentials", false);
+        let any = OriginWord(HeaderValue::from_static("*"));
+        let allow_origins = match origins {
+            None => Origins::Any,
+            Some(list) if list == [any] => Origins::Any,
+            Some(list) if list.iter().any(|origin| origin.0 == "*") => {
+                section.mistake("allow_origins", "has \"*\" and others: \"*\" is everybody");
+                Origins::Any
+            }
+            Some(list) => Origins::List(list.into_iter().map(|origin| origin.0).collect()),
+        };
+        if allow_credentials && allow_origins == Origins::Any {
+            section.mistake("allow_credentials", "needs a list of `allow_origins`: browsers refuse it with \"*\"");
+        }
+        let headers = |key| joined(section.values::<HeaderWord>(key, &[]).into_iter().map(|header| header.0));
+        let methods = section.values::<Method>("allow_methods", &[]);
+        Self {
+            allow_origins,
+            allow_methods: joined(methods.iter().map(ToString::to_string)),
+            allow_headers: headers("allow_headers"),
+            expose_headers: headers("expose_headers"),
+            max_age: whole_seconds(section, "max_age", Duration::from_mins(10)),
+            allow_credentials,
+        }
+    }
+}
+
+/// Words as a header's value has them.
+fn joined(words: impl Iterator<Item = String>) -> Option<HeaderValue> {
+    let text = words.collect::<Vec<_>>().join(",");
+    HeaderValue::from_str(&text).ok().filter(|value| !value.is_empty())
+}
+
+impl HostPattern {
+    /// Reads `example.com` or `*.example.com`. None: neither.
+    pub(super) fn from_text(text: &str) -> Option<Self> {
+        let (below, name) = text.strip_prefix("*.").map_or((false, text), |name| (true, name));
+        let host = url::Host::parse(name).ok()?;
+        let host = host.to_string();
+        let host = host.trim_end_matches('.');
+        if host.is_empty() || host.contains('*') {
+            return None;
+        }
+        Some(if below { Self::Below(format!(".{host}")) } else { Self::Exact(host.to_owned()) })
+    }
+
+    /// Whether every name of the other pattern is one of this one.
+    fn covers(&self, other: &Self) -> bool {
+        match other {
+            Self::Exact(name) => self.matches(name),
+            Self::Below(suffix) => matches!(self, Self::Below(own) if suffix.ends_with(own.as_str())),
+        }
+    }
+}
+
+impl Parse for HostPattern {
+    fn parse(raw: Raw<'_>) -> Result<Self, String> {
+        const WHAT: &str = "a host name without a port, or \"*.\" and one";
+        let text = String::parse(raw)?;
+        Self::from_text(&text).ok_or_else(|| format!("must be {WHAT}, and is {text:?}"))
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Below(suffix) => write!(f, "*{suffix}"),
+        }
+    }
+}
+
+impl Compatibility {
+    /// The word in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Nevermined => "nevermined",
+        }
+    }
+}
+
+impl Parse for CredentialKind {
+    fn parse(raw: Raw<'_>) -> Result<Self, String> {
+        word(raw, &[("nevermined", Self::Nevermined)])
+    }
+}
+
+impl Parse for Compatibility {
+    fn parse(raw: Raw<'_>) -> Result<Self, String> {
+        word(raw, &[("standard", Self::Standard), ("nevermined", Self::Nevermined)])
+    }
+}
+
+/// A path of whole segments, as a normalised request would have it.
+struct PathPrefix(String);
+
+impl Parse for PathPrefix {
+    fn parse(raw: Raw<'_>) -> Result<Self, String> {
+        let text = String::parse(raw)?;
+        if !text.starts_with('/') {
+            return Err(format!("must begin with `/`, and is {text:?}"));
+        }
+        if text.len() > 1 && text.ends_with('/') {
+            return Err("must not end with `/`: `/a` has whole segments, `/a` and `/a/b` and not `/ab`".into());
+        }
+        let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'%' | b'\\' | b'*');
+        let segment = |segment: &str| !matches!(segment, "." | "..") && segment.bytes().all(plain);
+        let mut segments = text.split('/').skip(1);
+        if text != "/" && !segments.all(|it| !it.is_empty() && segment(it)) {
+            return Err(format!("must be a plain path, without patterns or escapes, and is {text:?}"));
+        }
+        Ok(Self(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(hosts: &[&str], path: &str, methods: &[Method]) -> Route {
+        let hosts = hosts.iter().map(|host| HostPattern::from_text(host).unwrap()).collect();
+        Route { hosts, path: path.into(), methods: methods.to_vec(), ..Route::drop_in() }
+    }
+
+    #[test]
+    fn a_host_pattern_has_whole_labels() {
+        for (pattern, host, matches) in [
+            ("example.com", "example.com", true),
+            ("Example.COM.", "example.com", true),
+            ("example.com", "a.example.com", false),
+            ("*.example.com", "a.example.com", true),
+            ("*.example.com", "a.b.example.com", true),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", ".example.com", false),
+            ("*.example.com", "badexample.com", false),
+            ("127.0.0.1", "127.0.0.1", true),
+        ] {
+            assert_eq!(HostPattern::from_text(pattern).unwrap().matches(host), matches, "{pattern} {host}");
+        }
+        for bad in ["", "*", "*.", "a*.example.com", "example.com:80", "a b", "http://a", "."] {
+            assert_eq!(HostPattern::from_text(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_route_that_is_covered_is_known() {
+        let get = [Method::GET];
+        for (first, second, covers) in [
+            (route(&[], "/", &[]), route(&["a.example"], "/x", &get), true),
+            (route(&[], "/x", &[]), route(&[], "/x/y", &[]), true),
+            (route(&[], "/x", &[]), route(&[], "/x", &[]), true),
+            (route(&[], "/x", &[]), route(&[], "/xy", &[]), false),
+            (route(&[], "/x", &[]), route(&[], "/", &[]), false),
+            (route(&["a.example"], "/", &[]), route(&[], "/", &[]), false),
+            (route(&["*.example"], "/", &[]), route(&["a.example", "*.b.example"], "/", &[]), true),
+            (route(&["*.example"], "/", &[]), route(&["a.example", "example"], "/", &[]), false),
+            (route(&[], "/", &get), route(&[], "/", &[]), false),
+            (route(&[], "/", &get), route(&[], "/", &get), true),
+            (route(&[], "/", &get), route(&[], "/", &[Method::GET, Method::PUT]), false),
+            (Route { forward: false, ..route(&[], "/", &[]) }, route(&[], "/", &[]), false),
+            (Route { cors: None, ..route(&[], "/", &get) }, route(&[], "/", &get), false),
+            (Route { cors: None, ..route(&[], "/", &[]) }, route(&[], "/", &get), true),
+        ] {
+            assert_eq!(first.covers(&second), covers, "{first:?} {second:?}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_a_plain_path() {
+        for (path, good) in [
+            ("/", true),
+            ("/v1", true),
+            ("/v1/a.b-c_d~e", true),
+            ("", false),
+            ("v1", false),
+            ("/v1/", false),
+            ("//v1", false),
+            ("/v1//a", false),
+            ("/v1/..", false),
+            ("/./v1", false),
+            ("/v1*", false),
+            ("/v1?x", false),
+            ("/v1%2f", false),
+            ("/caf\u{e9}", false),
+        ] {
+            assert_eq!(PathPrefix::parse(Raw::Text(path)).is_ok(), good, "{path}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Where balances come from: our own store, and the chain.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::RwLock;
+
+use super::{Account, AccountKey};
+use crate::{
+    chain::Facts,
+    model::{
+        credits::{CreditSource, Credits},
+        decision::Dependency,
+    },
+    store::Store,
+    usage::spool::Spool,
+};
+
+/// What an account has and owes, as of one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot {
+    /// What the holder has.
+    pub balance: Credits,
+    /// What anybody has charged and nobody has burned, as far as the store knows.
+    pub unburned: Credits,
+    /// What of our own charges the store knew at that moment ([`Account::committed`]).
+    pub committed: Credits,
+}
+
+/// Who knows balances. In a test somebody else does.
+#[async_trait]
+pub trait BalanceSource: Send + Sync {
+    /// Asks for an account.
+    ///
+    /// # Errors
+    /// What could not be asked.
+    async fn snapshot(&self, account: &Account) -> Result<Snapshot, Dependency>;
+
+    /// Whom a question about this account depends on most.
+    fn dependency(&self, key: &AccountKey) -> Dependency;
+}
+
+/// The store, for what is charged and for local balances, and the chain for the others.
+pub struct Books {
+    /// Charges and local balances.
+    pub store: Store,
+    /// Balances on chain.
+    pub facts: Arc<Facts>,
+    /// Charges of an earlier run may still be on their way to the store.
+    pub spool: Arc<Spool>,
+    /// Held by the writer while it moves charges into the store.
+    pub commit_gate: Arc<RwLock<()>>,
+    /// How long a question may take.
+    pub timeout: Duration,
+}
+
+impl Books {
+    async fn ask(&self, account: &Account) -> Result<Snapshot, Dependency> {
+        let key = *account.key();
+        self.spool.wait_recovered_drained().await;
+        let (known, committed) = {
+            // The writer moves charges from one side of this sum to the other. Not now.
+            let _gate = self.commit_gate.read().await;
+            let known = self.store.snapshot(&key.source, &key.plan, &key.holder).await.map_err(|error| {
+                tracing::warn!(%error, "the store does not say what is charged");
+                Dependency::Store
+            })?;
+            (known, account.committed())
+        };
+        let balance = match key.source {
+            CreditSource::Local => known.balance.unwrap_or(Credits::ZERO),
+            CreditSource::Chain { contract } => {
+                self.facts.balance(contract, key.holder, key.plan).await.map_err(|failed| {
+                    tracing::warn!(%failed, "the chain does not say what a holder has");
+                    Dependency::Chain
+                })?
+            }
+        };
+        Ok(Snapshot { balance, unburned: known.unburned, committed })
+    }
+}
+
+#[async_trait]
+impl BalanceSource for Books {
+    async fn snapshot(&self, account: &Account) -> Result<Snapshot, Dependency> {
+        let asked = tokio::time::timeout(self.timeout, self.ask(account)).await;
+        asked.unwrap_or_else(|_| Err(self.dependency(account.key())))
+    }
+
+    fn dependency(&self, key: &AccountKey) -> Dependency {
+        match key.source {
+            CreditSource::Local => Dependency::Store,
+            CreditSource::Chain { .. } => Dependency::Chain,
+        }
+    }
+}

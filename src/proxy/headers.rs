@@ -1,0 +1,280 @@
+//! Headers on their way through: what a client may not say about itself, and what we say instead.
+//!
+//! Pingora has already dropped the hop-by-hop fields and whatever `Connection` names. Both functions may run more than
+//! once for a request (a retry, an informational response), so they replace and never add.
+
+use std::net::IpAddr;
+
+use http::{HeaderValue, header};
+use pingora::{
+    Result,
+    http::{RequestHeader, ResponseHeader},
+};
+
+use crate::model::secret::Secret;
+
+/// What the upstream is told, from our own knowledge.
+pub struct Told<'a> {
+    /// The client's address.
+    pub client: Option<IpAddr>,
+    /// Whether that address is one of the proxies whose word we take.
+    pub trusted: bool,
+    /// The scheme the client used with us.
+    pub scheme: &'static str,
+    /// `NVM-User-id`, `NVM-Scope`, `NVM-Owner` (nevermined.md section 5.2).
+    pub identity: Option<IdentityHeaders<'a>>,
+    /// What becomes of the client's `Authorization`.
+    pub authorization: Authorization<'a>,
+    /// The `Host` for the upstream; none: the client's stays.
+    pub host: Option<&'a str>,
+    /// `X-Request-Id`.
+    pub request_id: &'a str,
+}
+
+/// Who is calling, for whom, and whose service it is. Empty values are not sent.
+pub struct IdentityHeaders<'a> {
+    /// The account, as its token spells it.
+    pub user_id: &'a str,
+    /// The service's DID.
+    pub scope: String,
+    /// The service's owner.
+    pub owner: &'a str,
+}
+
+/// What becomes of the client's `Authorization`.
+pub enum Authorization<'a> {
+    /// It stays: the route asks for no credential, so it is the upstream's to read.
+    Keep,
+    /// It goes: it was ours to read, and the service wants none.
+    Remove,
+    /// The provider's takes its place.
+    Replace(&'a Secret),
+}
+
+const USER_ID: &str = "NVM-User-id";
+const SCOPE: &str = "NVM-Scope";
+const OWNER: &str = "NVM-Owner";
+const REAL_IP: &str = "X-Real-IP";
+const FORWARDED_FOR: &str = "X-Forwarded-For";
+const FORWARDED_PROTO: &str = "X-Forwarded-Proto";
+const REQUEST_ID: &str = "X-Request-Id";
+
+/// Fields that say who a client is or where it came from, in lower case with hyphens. A client's own are removed; some
+/// are set again. `forwarded` and the rest of the family are believed only from a trusted proxy.
+const OURS: [&str; 7] =
+    ["nvm-user-id", "nvm-scope", "nvm-owner", "x-hotkey", "x-real-ip", "x-request-id", "x-forwarded-proto"];
+const PROXIES: [&str; 6] = [
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-forwarded-prefix",
+    "forwarded",
+];
+
+/// Makes the client's header into ours.
+///
+/// # Errors
+/// When a value cannot stand in a header: it is checked where it comes from, so this is a mistake of ours.
+pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
+    let forwarded_for = told.trusted.then(|| joined(request, "x-forwarded-for")).flatten();
+    let forwarded_proto = told.trusted.then(|| scheme_of_proxy(request)).flatten();
+    remove_spoofed(request, told.trusted);
+
+    if let Some(client) = told.client {
+        let client = client.to_canonical().to_string();
+        let chain = match forwarded_for {
+            Some(before) => format!("{before}, {client}"),
+            None => client.clone(),
+        };
+        request.insert_header(FORWARDED_FOR, chain)?;
+        request.insert_header(REAL_IP, client)?;
+    }
+    request.insert_header(FORWARDED_PROTO, forwarded_proto.unwrap_or(told.scheme))?;
+    request.insert_header(REQUEST_ID, told.request_id)?;
+    if let Some(identity) = &told.identity {
+        for (name, value) in [(USER_ID, identity.user_id), (SCOPE, &identity.scope), (OWNER, identity.owner)] {
+            if !value.is_empty() {
+                request.insert_header(name, value)?;
+            }
+        }
+    }
+    match told.authorization {
+        Authorization::Keep => {}
+        Authorization::Remove => {
+            request.remove_header(&header::AUTHORIZATION);
+        }
+        Authorization::Replace(secret) => {
+            let mut value = HeaderValue::from_str(secret.expose())
+                .map_err(|_| pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "provider's credential"))?;
+            value.set_sensitive(true);
+            request.insert_header(header::AUTHORIZATION, value)?;
+        }
+    }
+    if let Some(host) = told.host {
+        request.insert_header(header::HOST, host)?;
+    }
+    Ok(())
+}
+
+/// Removes our fields in every spelling. An underscore for a hyphen makes another field here, and the same variable for
+/// a service behind CGI, WSGI or Rack.
+fn remove_spoofed(request: &mut RequestHeader, trusted: bool) {
+    let ours = |name: &header::HeaderName| is_one_of(name.as_str(), &OURS);
+    let proxies = |name: &header::HeaderName| is_one_of(name.as_str(), &PROXIES);
+    // The usual request has none of them: nothing is collected then.
+    loop {
+        let mut names = request.headers.keys();
+        let spoofed = names.find(|name| ours(name) || (!trusted && proxies(name)));
+        let Some(spoofed) = spoofed.cloned() else { break };
+        request.remove_header(&spoofed);
+    }
+}
+
+fn is_one_of(name: &str, list: &[&str]) -> bool {
+    // Cheap first: all of ours begin with one of three letters.
+    let may_be = matches!(name.as_bytes().first(), Some(b'n' | b'x' | b'f'));
+    may_be && list.iter().any(|ours| same_field(name, ours))
+}
+
+fn same_field(name: &str, ours: &str) -> bool {
+    name.len() == ours.len() && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
+}
+
+fn joined(request: &RequestHeader, name: &str) -> Option<String> {
+    let values: Vec<&str> = request.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    (!values.is_empty()).then(|| values.join(", "))
+}
+
+fn scheme_of_proxy(request: &RequestHeader) -> Option<&'static str> {
+    match request.headers.get("x-forwarded-proto")?.as_bytes() {
+        scheme if scheme.eq_ignore_ascii_case(b"https") => Some("https"),
+        scheme if scheme.eq_ignore_ascii_case(b"http") => Some("http"),
+        _ => None,
+    }
+}
+
+/// Fields with which an upstream would steer a proxy (nevermined.md section 5.5), or that concern only the way to it.
+const NOT_FOR_CLIENTS: [&str; 9] = [
+    "x-accel-redirect",
+    "x-accel-buffering",
+    "x-accel-charset",
+    "x-accel-expires",
+    "x-accel-limit-rate",
+    "x-pad",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-connection",
+];
+
+/// Keeps what is internal from the client.
+pub fn to_client(response: &mut ResponseHeader, hide_credits: bool) {
+    let internal = |name: &header::HeaderName| {
+        matches!(name.as_str().as_bytes().first(), Some(b'x' | b'p')) && NOT_FOR_CLIENTS.contains(&name.as_str())
+    };
+    loop {
+        let Some(name) = response.headers.keys().find(|name| internal(name)).cloned() else { break };
+        response.remove_header(&name);
+    }
+    if hide_credits {
+        response.remove_header(CREDITS_CONSUMED);
+    }
+}
+
+/// What a service says an answer cost (nevermined.md section 8).
+pub const CREDITS_CONSUMED: &str = "nvmcreditsconsumed";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(fields: &[(&'static str, &str)]) -> RequestHeader {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in fields {
+            request.append_header(*name, *value).unwrap();
+        }
+        request
+    }
+
+    fn told(secret: &Secret, trusted: bool) -> Told<'_> {
+        Told {
+            client: Some(IpAddr::from([9, 9, 9, 9])),
+            trusted,
+            scheme: "https",
+            identity: Some(IdentityHeaders { user_id: "0xabc", scope: "did:nv:1".to_owned(), owner: "" }),
+            authorization: Authorization::Replace(secret),
+            host: Some("upstream.example:8443"),
+            request_id: "id",
+        }
+    }
+
+    fn values(request: &RequestHeader, name: &str) -> Vec<String> {
+        request.headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_client_cannot_say_who_it_is() {
+        let spoofed = [
+            ("NVM-User-id", "evil"),
+            ("nvm-user-id", "evil"),
+            ("NVM_User_id", "evil"),
+            ("NVM_USER-ID", "evil"),
+            ("nvm-scope", "evil"),
+            ("nvm_owner", "evil"),
+            ("X-Hotkey", "evil"),
+            ("x_hotkey", "evil"),
+            ("x-real-ip", "evil"),
+            ("X_Real_IP", "evil"),
+            ("x-forwarded-for", "evil"),
+            ("x_forwarded_for", "evil"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "evil"),
+            ("forwarded", "for=evil"),
+            ("x-request-id", "evil"),
+            ("authorization", "Bearer evil"),
+            ("host", "evil"),
+        ];
+        let mut request = request(&spoofed);
+        let secret = Secret::new("Bearer provider".to_owned());
+        for _ in 0..2 {
+            to_upstream(&mut request, &told(&secret, false)).unwrap();
+            let all = format!("{:?}", request.headers);
+            assert!(!all.contains("evil"), "{all}");
+            assert_eq!(values(&request, "nvm-user-id"), ["0xabc"]);
+            assert_eq!(values(&request, "nvm-scope"), ["did:nv:1"]);
+            assert!(values(&request, "nvm-owner").is_empty(), "an empty value is not sent");
+            assert_eq!(values(&request, "x-forwarded-for"), ["9.9.9.9"]);
+            assert_eq!(values(&request, "x-real-ip"), ["9.9.9.9"]);
+            assert_eq!(values(&request, "x-forwarded-proto"), ["https"]);
+            assert_eq!(values(&request, "authorization"), ["Bearer provider"]);
+            assert_eq!(values(&request, "host"), ["upstream.example:8443"]);
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed() {
+        let fields = [
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "2.2.2.2"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "h"),
+        ];
+        let mut request = request(&fields);
+        to_upstream(&mut request, &told(&Secret::new(String::new()), true)).unwrap();
+        assert_eq!(values(&request, "x-forwarded-for"), ["1.1.1.1, 2.2.2.2, 9.9.9.9"]);
+        assert_eq!(values(&request, "x-forwarded-proto"), ["http"]);
+        assert_eq!(values(&request, "x-forwarded-host"), ["h"]);
+    }
+
+    #[test]
+    fn other_fields_are_not_touched() {
+        let fields =
+            [("cookie", "a=b"), ("x-custom", "1"), ("x-custom", "2"), ("nvm-authorization", "z"), ("accept", "*/*")];
+        let mut request = request(&fields);
+        to_upstream(&mut request, &told(&Secret::new(String::new()), false)).unwrap();
+        assert_eq!(values(&request, "x-custom"), ["1", "2"]);
+        for (name, value) in [("cookie", "a=b"), ("nvm-authorization", "z"), ("accept", "*/*")] {
+            assert_eq!(values(&request, name), [value]);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! From the configuration to the rooms.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+
+use super::STORE_PATIENCE;
+use crate::{
+    authn::nevermined::TokenVerifier,
+    authz::DecisionPoint,
+    chain::{self, Facts, ServiceFacts, cache, evm, marketplace},
+    config::{Config, DatabaseTarget},
+    credits::{Books, Ledger, LedgerOptions},
+    metrics::Metrics,
+    model::{endpoint::Origin, secret::Secret},
+    proxy::{Serving, routes::Routes, upstream::Upstreams},
+    store::{Store, StoreOptions, StoreTarget},
+    usage::{
+        spool::{Spool, SpoolOptions},
+        writer::{Writer, WriterOptions, WriterStats},
+    },
+};
+
+/// What outlives a reload.
+#[derive(Clone)]
+pub struct Rooms {
+    /// Usage, credits.
+    pub store: Store,
+    /// Usage on its way to the store.
+    pub spool: Arc<Spool>,
+    /// The figures of what takes it there.
+    pub writer_stats: Arc<WriterStats>,
+    /// Services, plans, balances on chain.
+    pub facts: Arc<Facts>,
+    /// Accounts.
+    pub ledger: Arc<Ledger>,
+    /// The runtime for outside questions.
+    pub outside: Handle,
+}
+
+/// How the store is opened, for the gateway and for the commands that look into it.
+#[must_use]
+pub fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
+        target: match &config.database.target {
+            DatabaseTarget::Sqlite(path) => StoreTarget::Sqlite(path.clone()),
+            DatabaseTarget::Postgres(url) => StoreTarget::Postgres(url.clone()),
+        },
+        max_connections: config.database.max_connections,
+        timeout: config.database.timeout,
+        access_tables: config.database.access_tables,
+        reports: config.usage.report.is_some(),
+    }
+}
+
+/// Builds them, and the writer, which is not running yet. To be called on the runtime for outside questions.
+///
+/// # Errors
+/// When something cannot be opened.
+pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Writer)> {
+    let data_dir = &config.server.data_dir;
+    std::fs::create_dir_all(data_dir).with_context(|| format!("making the data directory {}", data_dir.display()))?;
+    let outside = Handle::current();
+    let store = Store::open(&store_options(config)).context("opening the database")?;
+    if config.database.migrate_at_start {
+        migrate(&store).await?;
+    }
+    let spool = Spool::open(&SpoolOptions {
+        directory: data_dir.join("spool"),
+        max_bytes: config.usage.spool_max_bytes,
+        segment_bytes: config.usage.segment_bytes,
+        sync_interval: config.usage.sync_interval,
+        shards: config.server.threads,
+    });
+    let spool = Arc::new(spool.context("opening the usage spool")?);
+    let facts = Arc::new(facts(config, &outside)?);
+    let writer = Writer::new(
+        (*spool).clone(),
+        store.clone(),
+        WriterOptions { drain: config.server.grace_period, ..WriterOptions::default() },
+    );
+    let timeout = config.database.timeout + config.chain.as_ref().map_or(Duration::ZERO, |chain| chain.timeout);
+    let books = Books {
+        store: store.clone(),
+        facts: Arc::clone(&facts),
+        spool: Arc::clone(&spool),
+        commit_gate: writer.commit_gate(),
+        timeout,
+    };
+    let options = LedgerOptions {
+        refresh: config.credits.refresh,
+        stale_for: config.chain.as_ref().map_or(STALE_FOR, |chain| chain.freshness.stale_for),
+        patience: timeout,
+        max_accounts: config.credits.max_accounts,
+    };
+    let ledger = Ledger::new(options, Arc::new(books), outside.clone());
+    let writer_stats = writer.stats();
+    Ok((Rooms { store, spool, writer_stats, facts, ledger, outside }, writer))
+}
+
+/// How old a local balance may be while the store is away.
+const STALE_FOR: Duration = Duration::from_mins(2);
+
+/// A database that cannot be reached does not keep the gateway from starting: the spool keeps what it misses, and routes
+/// that need it answer 503 until it is there. One that can be reached and refuses is a mistake of the operator's.
+async fn migrate(store: &Store) -> anyhow::Result<()> {
+    match tokio::time::timeout(STORE_PATIENCE, store.migrate()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) if !error.is_retryable() => Err(error).context("migrating the database"),
+        unreachable => {
+            let error = unreachable.map_or_else(
+                |_| "timeout".to_owned(),
+                |result| result.map_or_else(|e| e.to_string(), |()| String::new()),
+            );
+            tracing::error!(error, "the database cannot be reached; it is tried again in the background");
+            let store = store.clone();
+            tokio::spawn(async move {
+                while let Err(error) = store.migrate().await {
+                    tracing::debug!(%error, "the database still cannot be reached");
+                    tokio::time::sleep(STORE_PATIENCE).await;
+                }
+                tracing::info!("the database is there");
+            });
+            Ok(())
+        }
+    }
+}
+
+fn facts(config: &Config, outside: &Handle) -> anyhow::Result<Facts> {
+    let pem = |path: &Option<std::path::PathBuf>| {
+        let read =
+            |path: &std::path::PathBuf| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+        path.as_ref().map(read).transpose()
+    };
+    let http = |timeout, extra_ca_pem| chain::http::Options { timeout, extra_ca_pem };
+    let marketplace = match &config.marketplace {
+        None => None,
+        Some(market) => Some(marketplace::Options {
+            url: market.url.clone(),
+            http: http(market.timeout, pem(&market.ca)?),
+            answer_limit: usize::try_from(market.max_body_bytes)?,
+        }),
+    };
+    let node = match &config.chain {
+        None => None,
+        Some(node) => Some(evm::Options { url: node.rpc.expose().clone(), http: http(node.timeout, pem(&node.ca)?) }),
+    };
+    let cache = config.marketplace.as_ref().map_or_else(cache::Options::default, |market| cache::Options {
+        capacity: market.freshness.max_entries,
+        fresh_for: market.freshness.fresh_for,
+        stale_for: market.freshness.stale_for,
+        negative_for: market.freshness.negative_for,
+        fetch_timeout: market.timeout,
+        wait: market.timeout.saturating_add(Duration::from_secs(1)),
+        ..cache::Options::default()
+    });
+    let facts = Facts::new(chain::Options { marketplace, node, cache }, &cache::Clock::Steady, outside.clone())?;
+    facts.configure(services(config));
+    Ok(facts)
+}
+
+fn services(config: &Config) -> impl Iterator<Item = ServiceFacts> {
+    config.services.iter().map(|service| ServiceFacts {
+        service: service.id,
+        plan: Some(service.plan),
+        plan_kind: service.plan_kind,
+        price: service.price.clone(),
+        owner: service.owner.clone(),
+        creator: String::new(),
+        source: service.credits,
+        open_endpoints: service.open_endpoints.clone(),
+    })
+}
+
+/// What a reload needs.
+pub struct Reloading {
+    /// What stays.
+    pub rooms: Rooms,
+    /// What stays.
+    pub metrics: Arc<Metrics>,
+    /// What is replaced.
+    pub serving: Arc<ArcSwap<Serving>>,
+}
+
+impl Reloading {
+    /// Replaces routes, upstreams, keys and services. Requests in flight keep what they began with.
+    ///
+    /// # Errors
+    /// When a setting cannot be honoured; then nothing is replaced.
+    pub fn apply(&self, config: &Config) -> anyhow::Result<()> {
+        let serving = serving(config, &self.rooms, &self.metrics)?;
+        self.rooms.facts.configure(services(config));
+        self.serving.store(Arc::new(serving));
+        Ok(())
+    }
+}
+
+/// Builds what a reload replaces.
+///
+/// # Errors
+/// When a setting cannot be honoured.
+pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Result<Serving> {
+    Ok(Serving {
+        routes: Routes::new(&config.routes, metrics),
+        upstreams: Upstreams::new(&config.egress, config.upstreams.clone(), rooms.outside.clone()),
+        tokens: tokens(config)?,
+        decisions: DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger)),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        max_header_bytes: config.server.max_header_bytes,
+        body_timeout: config.server.body_timeout,
+        write_timeout: config.server.write_timeout,
+    })
+}
+
+fn tokens(config: &Config) -> anyhow::Result<Option<TokenVerifier>> {
+    let Some(settings) = &config.nevermined else { return Ok(None) };
+    let backend = match (&settings.backend, &settings.proxy_auth_token) {
+        (Some(url), Some(token)) => Some((Origin::of(url)?, token.clone())),
+        _ => None,
+    };
+    let keys = settings.keys.clone();
+    let verifier = TokenVerifier::new(keys, backend, settings.token_cache_entries, settings.max_token_bytes);
+    Ok(Some(verifier.context("nevermined.proxy_auth_token")?))
+}
+
+/// The token with which usage is reported; none configured: an empty one, which the backend refuses loudly.
+#[must_use]
+pub fn report_token(token: Option<&Secret>) -> Secret {
+    token.cloned().unwrap_or_else(|| Secret::new(String::new()))
+}

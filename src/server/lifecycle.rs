@@ -1,0 +1,237 @@
+//! What happens beside requests: the writer, the reporter, housekeeping, and the end.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use pingora::{server::ShutdownWatch, services::background::BackgroundService};
+use tokio::{
+    runtime::Runtime,
+    sync::watch,
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+
+use super::assemble::{Reloading, Rooms, report_token};
+use crate::{
+    admin::Readiness,
+    chain::http,
+    config::{Config, ConfigError},
+    credits::{AccountKey, Ledger},
+    model::clock,
+    store::Store,
+    telemetry::AccessLog,
+    tls::{Certificates, RELOAD_INTERVAL},
+    usage::{
+        UsageEvent,
+        report::{ReportOptions, Reporter},
+        writer::Writer,
+    },
+};
+
+/// Tasks that end when they are told to, and are waited for.
+pub struct Background {
+    stop: watch::Sender<bool>,
+    awaited: Vec<JoinHandle<()>>,
+}
+
+impl Background {
+    /// Starts everything on the runtime for outside questions.
+    ///
+    /// # Errors
+    /// When a client cannot be built.
+    pub fn start(
+        outside: &Runtime,
+        config: &Config,
+        rooms: &Rooms,
+        writer: Writer,
+        certificates: Vec<Arc<Certificates>>,
+        readiness: Readiness,
+    ) -> anyhow::Result<Self> {
+        let stop = watch::Sender::new(false);
+        let ledger = Arc::clone(&rooms.ledger);
+        let settled = move |events: &[UsageEvent]| events.iter().for_each(|event| settle(&ledger, event));
+        let mut awaited = vec![outside.spawn(writer.run(settled, told_to_stop(stop.subscribe())))];
+        if let Some(reporter) = reporter(config, &rooms.store)? {
+            awaited.push(outside.spawn(reporter.run(told_to_stop(stop.subscribe()))));
+        }
+        outside.spawn(watch_certificates(certificates));
+        outside.spawn(sweep(Arc::clone(&rooms.ledger)));
+        outside.spawn(keep_house(rooms.store.clone(), config.usage.retention, config.database.access_tables));
+        outside.spawn(announce(config.listeners.iter().map(|listener| listener.address).collect(), readiness));
+        Ok(Self { stop, awaited })
+    }
+
+    /// Tells the tasks to end, and waits until they have.
+    async fn end(self) {
+        self.stop.send_replace(true);
+        for task in self.awaited {
+            // A task that panicked has ended too.
+            let _ = task.await;
+        }
+    }
+}
+
+/// Loads the configuration again at every SIGHUP. A mistake in it changes nothing.
+pub async fn reload_on_hangup(load: impl Fn() -> Result<Config, ConfigError> + Send + 'static, reloading: Reloading) {
+    let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    let Ok(mut hangups) = hangups.inspect_err(|error| tracing::error!(%error, "SIGHUP cannot be heard")) else {
+        return;
+    };
+    while hangups.recv().await.is_some() {
+        let applied = load().map_err(anyhow::Error::from).and_then(|config| reloading.apply(&config));
+        match applied {
+            Ok(()) => tracing::info!(
+                "routes, upstreams, keys and services are loaded again; other settings count from the next start"
+            ),
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "the configuration cannot be used; the old one stays");
+            }
+        }
+    }
+}
+
+async fn told_to_stop(mut stop: watch::Receiver<bool>) {
+    // An error means that nobody can tell any more, which comes to the same.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+fn settle(ledger: &Ledger, event: &UsageEvent) {
+    if let (Some(plan), Some(holder)) = (event.plan, event.holder) {
+        ledger.settled(&AccountKey { source: event.source, plan, holder }, event.charged);
+    }
+}
+
+fn reporter(config: &Config, store: &Store) -> anyhow::Result<Option<Reporter>> {
+    let Some(report) = &config.usage.report else { return Ok(None) };
+    let client = http::client(&report.url, &http::Options { timeout: report.timeout, extra_ca_pem: None })?;
+    let options = ReportOptions {
+        timeout: report.timeout,
+        ..ReportOptions::new(report.url.clone(), report_token(report.token.as_ref()))
+    };
+    Ok(Some(Reporter::new(store.clone(), client, options)))
+}
+
+async fn watch_certificates(certificates: Vec<Arc<Certificates>>) {
+    let mut tick = interval(RELOAD_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        for watched in &certificates {
+            let watched = Arc::clone(watched);
+            // Files are read on a thread that may wait.
+            let reloaded = tokio::task::spawn_blocking(move || watched.reload()).await;
+            match reloaded {
+                Ok(Ok(true)) => tracing::info!("certificates changed; new connections get the new ones"),
+                Ok(Ok(false)) | Err(_) => {}
+                Ok(Err(error)) => tracing::error!(
+                    error = format!("{error:#}"),
+                    "changed certificates cannot be used; the old ones stay"
+                ),
+            }
+        }
+    }
+}
+
+async fn sweep(ledger: Arc<Ledger>) {
+    let mut tick = interval(Duration::from_secs(30));
+    loop {
+        tick.tick().await;
+        ledger.sweep();
+    }
+}
+
+/// Removes old settled events, and learns from the replaced system's tables what its burner has burned.
+async fn keep_house(store: Store, retention: Option<Duration>, access_tables: bool) {
+    let mut tick = interval(Duration::from_secs(10));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        if access_tables && let Err(error) = store.adopt_burns(HOUSEKEEPING_ROWS).await {
+            tracing::debug!(%error, "the access tables cannot be read");
+        }
+        if let Some(retention) = retention {
+            let micros = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+            let before = clock::now_micros().saturating_sub(micros);
+            if let Err(error) = store.delete_usage_before(before, HOUSEKEEPING_ROWS).await {
+                tracing::debug!(%error, "old usage cannot be deleted");
+            }
+        }
+    }
+}
+
+const HOUSEKEEPING_ROWS: u32 = 1000;
+
+/// Says that the gateway is ready once every listener answers, and ends the process if one never does: Pingora reports
+/// a failed bind by a panic in a task that nobody watches.
+async fn announce(listeners: Vec<SocketAddr>, readiness: Readiness) {
+    for address in listeners {
+        let reachable = SocketAddr::new(reachable(address.ip()), address.port());
+        let answers = async {
+            while tokio::net::TcpStream::connect(reachable).await.is_err() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if timeout(Duration::from_secs(10), answers).await.is_err() {
+            tracing::error!(%address, "the listener did not come up");
+            std::process::exit(1);
+        }
+    }
+    readiness.listening();
+    tracing::info!("ready");
+}
+
+/// Where a listener on every address can be reached.
+fn reachable(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    }
+}
+
+/// Waits for Pingora's word to stop, and ends the process as soon as nothing is in flight any more. Pingora alone would
+/// wait the whole grace period, also when nobody is connected.
+pub struct Stopping {
+    /// Tasks to end.
+    pub background: parking_lot::Mutex<Option<Background>>,
+    /// Open connections.
+    pub open: Arc<AtomicUsize>,
+    /// How long requests in flight may take.
+    pub grace: Duration,
+    /// To be flushed at the end.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// No longer ready once stopping.
+    pub readiness: Readiness,
+}
+
+#[async_trait]
+impl BackgroundService for Stopping {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let _ = shutdown.wait_for(|stopping| *stopping).await;
+        self.readiness.stopping();
+        let idle = async {
+            while self.open.load(Ordering::Relaxed) > 0 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if timeout(self.grace, idle).await.is_err() {
+            tracing::warn!(connections = self.open.load(Ordering::Relaxed), "stopped with connections open");
+        }
+        let background = self.background.lock().take();
+        if let Some(background) = background {
+            background.end().await;
+        }
+        if let Some(log) = &self.access_log {
+            log.flush();
+        }
+        tracing::info!("stopped");
+        std::process::exit(0);
+    }
+}

@@ -1,0 +1,116 @@
+//! Balances from a real node: anvil, whose path is in `TOLLGATE_TEST_ANVIL`.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tollgate::{
+    chain::{
+        evm::{Evm, Options},
+        fault::Fault,
+        http,
+    },
+    model::{address::EvmAddress, credits::Credits, did::Did},
+};
+use url::Url;
+
+/// A contract with `balanceOf(address,uint256)`; any other call stores its third word as the balance of the first
+/// (holder) and the second (id). Balances are kept at holder xor id. `balanceOf` of nobody reverts, as ERC-1155 does.
+///
+/// ```text
+/// 00 push1 37 dup1 push1 0b push1 00 codecopy push1 00 return        constructor: give back what follows
+///
+/// 00 push1 00 calldataload push1 e0 shr push3 fdd58e eq push1 1a jumpi
+/// 0e push1 44 calldataload push1 24 calldataload push1 04 calldataload xor sstore stop
+/// 1a jumpdest push1 04 calldataload iszero push1 32 jumpi
+/// 22 push1 24 calldataload push1 04 calldataload xor sload push1 00 mstore push1 20 push1 00 return
+/// 32 jumpdest push1 00 dup1 revert
+/// ```
+const CONTRACT: &str = "0x603780600b6000396000f3\
+    60003560e01c62fdd58e14601a57\
+    604435602435600435185500\
+    5b60043515603257\
+    602435600435185460005260206000f3\
+    5b600080fd";
+
+/// Anvil's first account, which it signs for.
+const FUNDED: &str = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266";
+
+struct Anvil {
+    process: Child,
+    url: Url,
+}
+
+impl Anvil {
+    #[expect(clippy::disallowed_methods, reason = "a test is told where its tools are")]
+    fn start() -> Self {
+        let path = std::env::var("TOLLGATE_TEST_ANVIL").expect("TOLLGATE_TEST_ANVIL must be the path of anvil");
+        let mut process =
+            Command::new(path).args(["--port", "0", "--host", "127.0.0.1"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let address = lines.find_map(|line| line.strip_prefix("Listening on ").map(str::to_owned)).unwrap();
+        // Keep reading, so that anvil never waits for us.
+        std::thread::spawn(move || lines.count());
+        Self { process, url: Url::parse(&format!("http://{address}/")).unwrap() }
+    }
+
+    async fn rpc(&self, method: &str, params: Value) -> Value {
+        let client = http::client(&self.url, &patience()).unwrap();
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        let answer: Value = client.post(self.url.clone()).json(&request).send().await.unwrap().json().await.unwrap();
+        assert_eq!(answer.get("error"), None, "{method}");
+        answer["result"].clone()
+    }
+
+    /// Sends a transaction, which anvil mines at once, and returns its receipt.
+    async fn send(&self, mut transaction: Value) -> Value {
+        transaction["from"] = json!(FUNDED);
+        let hash = self.rpc("eth_sendTransaction", json!([transaction])).await;
+        let receipt = self.rpc("eth_getTransactionReceipt", json!([hash])).await;
+        assert_eq!(receipt["status"], "0x1", "{receipt}");
+        receipt
+    }
+}
+
+impl Drop for Anvil {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn patience() -> http::Options {
+    http::Options { timeout: Duration::from_secs(20), extra_ca_pem: None }
+}
+
+#[tokio::test]
+async fn balances_come_from_the_contract() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let anvil = Anvil::start();
+    let receipt = anvil.send(json!({"data": CONTRACT})).await;
+    let contract: EvmAddress = receipt["contractAddress"].as_str().unwrap().parse().unwrap();
+    let holder = EvmAddress([0xab; 20]);
+    let (plan, other) = (Did([0x22; 32]), Did([0x33; 32]));
+    let holder_word = format!("{}{}", "00".repeat(12), "ab".repeat(20));
+    let set = |amount: String| json!({"to": contract.to_string(), "data": format!("0x00000001{holder_word}{}{amount}", plan.digits())});
+
+    let evm = Evm::new(&Options { url: anvil.url.clone(), http: patience() }).unwrap();
+    assert_eq!(evm.balance(contract, holder, plan).await, Ok(Credits::ZERO));
+    anvil.send(set(format!("{:064x}", 100))).await;
+    assert_eq!(evm.balance(contract, holder, plan).await, Ok(Credits::new(100)));
+    assert_eq!(evm.balance(contract, holder, other).await, Ok(Credits::ZERO));
+    anvil.send(set("f".repeat(64))).await;
+    assert_eq!(evm.balance(contract, holder, plan).await, Ok(Credits::MAX));
+
+    let nobody = evm.balance(contract, EvmAddress([0; 20]), plan).await.unwrap_err();
+    assert_eq!(nobody.fault, Fault::Reverted, "{nobody}");
+    let nowhere = evm.balance(EvmAddress([9; 20]), holder, plan).await.unwrap_err();
+    assert_eq!(nowhere.fault, Fault::Malformed, "an address without a contract has no balances: {nowhere}");
+
+    drop(anvil);
+    let gone = evm.balance(contract, holder, plan).await.unwrap_err();
+    assert_eq!(gone.fault, Fault::Transport, "{gone}");
+}
