@@ -137,7 +137,10 @@ mod text {
 
     use super::{Arc, Cow, Deserialize};
 
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    /// Without a table, so that the compiler does sixteen at a time.
+    const fn digit(nibble: u8) -> u8 {
+        if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }
+    }
 
     fn parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
         Cow::<str>::deserialize(from)?.parse().map_err(D::Error::custom)
@@ -152,10 +155,12 @@ mod text {
     /// Writes `prefix` and the bytes' digits; `N` is the length of the result.
     fn digits<const N: usize, S: Serializer>(prefix: &str, bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
         let mut buffer = [0; N];
-        let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        let letters = digits.map(|digit| DIGITS.get(usize::from(digit)).copied().unwrap_or(b'0'));
-        for (slot, letter) in buffer.iter_mut().zip(prefix.bytes().chain(letters)) {
+        let (head, tail) = buffer.split_at_mut(prefix.len().min(N));
+        for (slot, letter) in head.iter_mut().zip(prefix.bytes()) {
             *slot = letter;
+        }
+        for (slot, byte) in tail.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+            *slot = [digit(byte >> 4), digit(byte & 15)];
         }
         to.serialize_str(std::str::from_utf8(&buffer).map_err(serde::ser::Error::custom)?)
     }
