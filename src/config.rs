@@ -12,6 +12,7 @@ use std::{
 
 mod chain;
 mod checks;
+mod context;
 mod credits;
 mod database;
 mod egress;
@@ -52,8 +53,9 @@ pub use self::{
 };
 use self::{
     checks::Places,
+    context::Context,
     environment::{Variables, WITHOUT_EFFECT},
-    reader::{Context, Section},
+    reader::Section,
 };
 use crate::model::secret::Secret;
 
@@ -174,7 +176,7 @@ fn read(root: &Section<'_>) -> Config {
     let context = root.context;
     warn_of_variables_without_effect(context);
     let server = Server::read(&root.section("server"));
-    let (listeners, listener_spots) = listener::read_all(root).into_iter().unzip();
+    let (listeners, listener_places) = listener::read_all(root).into_iter().unzip();
     let usage = Usage::read(&root.section("usage"));
     let egress = Egress::read(&root.section("egress"));
     let service_sections = root.sections("service");
@@ -210,10 +212,11 @@ fn read(root: &Section<'_>) -> Config {
     };
     let places = Places {
         root,
-        listeners: listener_spots,
+        listeners: listener_places,
         services: service_places,
         upstreams: upstream_places,
         routes: route_places,
+        routes_written: route_sections.len(),
     };
     checks::check(&config, &places);
     config

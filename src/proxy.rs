@@ -37,10 +37,15 @@ use self::{
 };
 use crate::{
     authn::{Authorization, Presented, nevermined::TokenVerifier},
-    authz::{Asked, DecisionPoint, Destination},
+    authz::{Asked, DecisionPoint, Destination, Permit},
     config::{Compatibility, CredentialKind, WhenFull},
     metrics::Metrics,
-    model::{clock::Timestamp, credits, decision::{Denial, Dependency}, did::Did},
+    model::{
+        clock::Timestamp,
+        credits,
+        decision::{Denial, Dependency},
+        did::Did,
+    },
     telemetry::{AccessLog, Line},
     usage::spool::Spool,
 };
@@ -123,7 +128,7 @@ impl Gateway {
         Ok(Verdict::Forward)
     }
 
-    fn told<'a>(&self, ctx: &'a Context, host: &'a mut Option<String>, id: &'a mut [u8; 36]) -> Option<Told<'a>> {
+    fn told<'a>(ctx: &'a Context, host: &'a mut Option<String>, id: &'a mut [u8; 36]) -> Option<Told<'a>> {
         let permit = ctx.permit.as_ref()?;
         let route = &ctx.route.as_ref()?.config;
         let host = match permit.destination()? {
@@ -153,7 +158,8 @@ impl Gateway {
             (None, None, _) => Passed::Keep,
             _ => Passed::Remove,
         };
-        let trusted = ctx.client.is_some_and(|client| ctx.serving.trusted_proxies.iter().any(|net| net.contains(&client)));
+        let trusted =
+            ctx.client.is_some_and(|client| ctx.serving.trusted_proxies.iter().any(|net| net.contains(&client)));
         let scheme = if ctx.tls { "https" } else { "http" };
         Some(Told { client: ctx.client, trusted, scheme, identity, authorization, host, request_id: ctx.id_text(id) })
     }
@@ -183,9 +189,11 @@ impl ProxyHttp for Gateway {
         session.set_read_timeout(Some(ctx.serving.body_timeout));
         session.set_write_timeout(Some(ctx.serving.write_timeout));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-        ctx.client = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical());
+        ctx.client =
+            session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical());
         ctx.tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-        ctx.listener = session.server_addr().and_then(|address| address.as_inet()).and_then(|local| self.listener(*local));
+        ctx.listener =
+            session.server_addr().and_then(|address| address.as_inet()).and_then(|local| self.listener(*local));
         Ok(())
     }
 
@@ -234,7 +242,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        let destination = ctx.permit.as_ref().and_then(|permit| permit.destination());
+        let destination = ctx.permit.as_ref().and_then(Permit::destination);
         let upstreams = &ctx.serving.upstreams;
         let found = match destination {
             None => return Err(Error::explain(ErrorType::InternalError, "no permit")),
@@ -254,7 +262,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         let (mut host, mut id) = (None, [0; 36]);
-        let told = self.told(ctx, &mut host, &mut id);
+        let told = Self::told(ctx, &mut host, &mut id);
         let told = told.ok_or_else(|| Error::explain(ErrorType::InternalError, "no permit"))?;
         headers::to_upstream(upstream_request, &told)?;
         if let Some(target) = &ctx.target {
@@ -263,7 +271,12 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         let status = response.status.as_u16();
         if response.status.is_informational() && status != 101 {
             return Ok(());
@@ -412,15 +425,20 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 fn failure_of(error: &Error) -> (u16, &'static str) {
     match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(status), _) => (*status, "refused"),
-        (ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout, ErrorSource::Upstream) => {
-            (504, "timeout")
-        }
+        (
+            ErrorType::ConnectTimedout
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout,
+            ErrorSource::Upstream,
+        ) => (504, "timeout"),
         (ErrorType::InvalidCert | ErrorType::TLSHandshakeFailure, ErrorSource::Upstream) => (502, "tls"),
         (_, ErrorSource::Upstream) => (502, "broken"),
         (ErrorType::ReadTimedout, ErrorSource::Downstream) => (408, "client_timeout"),
-        (ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout, ErrorSource::Downstream) => {
-            (0, "client_gone")
-        }
+        (
+            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout,
+            ErrorSource::Downstream,
+        ) => (0, "client_gone"),
         (_, ErrorSource::Downstream) => (400, "bad_request"),
         _ => (500, "internal"),
     }
@@ -448,7 +466,10 @@ fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
     let status = response.status.as_u16();
     let announced = content_length(&response.headers);
     let chunked = response.headers.contains_key(header::TRANSFER_ENCODING);
-    method == Method::HEAD || matches!(status, 101 | 204 | 304) || announced == Some(0) || (announced.is_none() && !chunked)
+    method == Method::HEAD
+        || matches!(status, 101 | 204 | 304)
+        || announced == Some(0)
+        || (announced.is_none() && !chunked)
 }
 
 fn write_line(log: &AccessLog, session: &Session, ctx: &Context, status: u16) {
@@ -499,6 +520,7 @@ thread_local! {
 
 impl Default for Ids {
     fn default() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "once, for its random part")]
         let random = Uuid::now_v7();
         let [.., a, b, c, d] = *random.as_bytes();
         Self { process: [a, b, c, d], threads: std::sync::atomic::AtomicU16::new(0) }
@@ -517,11 +539,11 @@ impl Ids {
             counter.set((thread, count.wrapping_add(1)));
             (thread, count)
         });
-        let [p, q, r, s] = self.process;
-        let [t, u] = thread.to_be_bytes();
-        let [w, x, y, z] = count.to_be_bytes();
+        let mut random = [0; 10];
+        let parts = count.to_be_bytes().into_iter().chain(thread.to_be_bytes()).chain(self.process);
+        random.iter_mut().zip(parts).for_each(|(byte, part)| *byte = part);
         let millis = u64::try_from(crate::model::clock::now_micros() / 1000).unwrap_or(0);
-        uuid::Builder::from_unix_timestamp_millis(millis, &[w, x, y, z, t, u, p, q, r, s]).into_uuid()
+        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
 }
 
@@ -547,7 +569,10 @@ mod tests {
     #[test]
     fn reports_that_contradict_each_other_are_none() {
         let headers = |values: &[&'static str]| -> HeaderMap {
-            values.iter().map(|value| (header::HeaderName::from_static(headers::CREDITS_CONSUMED), value.parse().unwrap())).collect()
+            values
+                .iter()
+                .map(|value| (header::HeaderName::from_static(headers::CREDITS_CONSUMED), value.parse().unwrap()))
+                .collect()
         };
         assert_eq!(reported(&headers(&["7"])).map(credits::Credits::get), Some(7));
         assert_eq!(reported(&headers(&["7", "7"])).map(credits::Credits::get), Some(7));

@@ -221,7 +221,11 @@ impl StoreError {
         match self {
             Self::TimedOut => true,
             Self::Database(error) => match error {
-                sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
+                sqlx::Error::Io(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::WorkerCrashed
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::Tls(_) => true,
                 sqlx::Error::Database(error) => error.code().is_some_and(|code| is_passing(&code)),
                 _ => false,
             },
@@ -272,7 +276,9 @@ impl Store {
     pub fn open(options: &StoreOptions) -> Result<Self> {
         match &options.target {
             StoreTarget::Postgres(url) => Ok(Self::Postgres(postgres::Database::open(url, options)?)),
-            StoreTarget::Sqlite(_) if options.access_tables => Err(StoreError::Options("the access tables of the replaced system exist in Postgres only")),
+            StoreTarget::Sqlite(_) if options.access_tables => {
+                Err(StoreError::Options("the access tables of the replaced system exist in Postgres only"))
+            }
             StoreTarget::Sqlite(path) => Ok(Self::Sqlite(sqlite::Database::open(path, options)?)),
         }
     }
@@ -361,7 +367,9 @@ impl Store {
     /// When the database is away.
     pub async fn snapshot(&self, source: &CreditSource, plan: &Did, holder: &EvmAddress) -> Result<Snapshot> {
         match self {
-            Self::Postgres(database) => database.limited(postgres::credits::snapshot(database, source, plan, holder)).await,
+            Self::Postgres(database) => {
+                database.limited(postgres::credits::snapshot(database, source, plan, holder)).await
+            }
             Self::Sqlite(database) => database.limited(sqlite::credits::snapshot(database, source, plan, holder)).await,
         }
     }
@@ -372,7 +380,9 @@ impl Store {
     /// When the database is away, or the sum is more than an `i64` holds.
     pub async fn grant(&self, holder: &EvmAddress, plan: &Did, amount: Credits) -> Result<i64> {
         match self {
-            Self::Postgres(database) => database.limited(postgres::credits::grant(database, holder, plan, amount)).await,
+            Self::Postgres(database) => {
+                database.limited(postgres::credits::grant(database, holder, plan, amount)).await
+            }
             Self::Sqlite(database) => database.limited(sqlite::credits::grant(database, holder, plan, amount)).await,
         }
     }
@@ -447,7 +457,9 @@ impl Store {
     pub async fn claim_reports(&self, limit: u32, now_micros: i64, lease: Duration) -> Result<Vec<ReportJob>> {
         let until = now_micros.saturating_add(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX));
         match self {
-            Self::Postgres(database) => database.limited(postgres::report::claim(database, limit, now_micros, until)).await,
+            Self::Postgres(database) => {
+                database.limited(postgres::report::claim(database, limit, now_micros, until)).await
+            }
             Self::Sqlite(database) => database.limited(sqlite::report::claim(database, limit, now_micros, until)).await,
         }
     }
@@ -471,8 +483,12 @@ impl Store {
     pub async fn fail_reports(&self, events: &[Uuid], retry_at_micros: Option<i64>, error: &str) -> Result<()> {
         let error = without_nul(error);
         match self {
-            Self::Postgres(database) => database.limited(postgres::report::failed(database, events, retry_at_micros, &error)).await,
-            Self::Sqlite(database) => database.limited(sqlite::report::failed(database, events, retry_at_micros, &error)).await,
+            Self::Postgres(database) => {
+                database.limited(postgres::report::failed(database, events, retry_at_micros, &error)).await
+            }
+            Self::Sqlite(database) => {
+                database.limited(sqlite::report::failed(database, events, retry_at_micros, &error)).await
+            }
         }
     }
 
@@ -486,8 +502,12 @@ impl Store {
     /// When the database is away.
     pub async fn delete_usage_before(&self, before_micros: i64, limit: u32) -> Result<u64> {
         match self {
-            Self::Postgres(database) => database.limited(postgres::usage::delete_before(database, before_micros, limit)).await,
-            Self::Sqlite(database) => database.limited(sqlite::usage::delete_before(database, before_micros, limit)).await,
+            Self::Postgres(database) => {
+                database.limited(postgres::usage::delete_before(database, before_micros, limit)).await
+            }
+            Self::Sqlite(database) => {
+                database.limited(sqlite::usage::delete_before(database, before_micros, limit)).await
+            }
         }
     }
 }
@@ -499,6 +519,6 @@ fn without_nul(text: &str) -> std::borrow::Cow<'_, str> {
 
 /// A time for the database; one out of range counts as the epoch.
 fn to_time(micros: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros).saturating_mul(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros).saturating_mul(1000))
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
-

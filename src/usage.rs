@@ -30,7 +30,12 @@ pub struct UsageEvent {
     #[serde(deserialize_with = "text::shared", serialize_with = "text::str")]
     pub route: Arc<str>,
     /// The configured name of the listener.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "text::maybe_shared", serialize_with = "text::maybe_str")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "text::maybe_shared",
+        serialize_with = "text::maybe_str"
+    )]
     pub listener: Option<Arc<str>>,
     /// The service that was called.
     #[serde(with = "text::did")]
@@ -135,7 +140,9 @@ mod text {
         Cow::<str>::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 
-    fn maybe_parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    fn maybe_parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<T>, D::Error> {
         Option::<Cow<str>>::deserialize(from)?.map(|text| text.parse().map_err(D::Error::custom)).transpose()
     }
 
@@ -225,15 +232,11 @@ mod text {
     }
 
     pub mod address {
-        use super::{Deserializer, Serializer, parsed};
+        use super::Serializer;
         use crate::model::address::{EvmAddress, hex_text};
 
         pub fn serialize<S: Serializer>(address: &EvmAddress, to: S) -> Result<S::Ok, S::Error> {
             to.serialize_str(hex_text(&mut [0; 42], "0x", &address.0))
-        }
-
-        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<EvmAddress, D::Error> {
-            parsed(from)
         }
     }
 

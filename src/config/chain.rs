@@ -5,8 +5,9 @@ use std::{fmt, path::PathBuf, time::Duration};
 use url::Url;
 
 use super::{
+    context::Found,
     marketplace::{Freshness, read_ca},
-    reader::{Found, Section},
+    reader::Section,
     value::Timeout,
 };
 use crate::model::secret::Secret;

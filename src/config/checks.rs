@@ -7,7 +7,9 @@ use std::{
 
 use super::{
     Config,
-    reader::{Context, Section, Spot},
+    context::{Context, Spot},
+    listener::Written,
+    reader::Section,
     route::{CredentialKind, Route, RouteTarget},
 };
 use crate::model::credits::CreditSource;
@@ -16,13 +18,15 @@ use crate::model::credits::CreditSource;
 pub(super) struct Places<'a> {
     pub root: &'a Section<'a>,
     /// In the order of `Config::listeners`.
-    pub listeners: Vec<Spot>,
+    pub listeners: Vec<Written>,
     /// In the order of `Config::services`.
     pub services: Vec<&'a Section<'a>>,
     /// In the order of `Config::upstreams`.
     pub upstreams: Vec<&'a Section<'a>>,
     /// In the order of `Config::routes`.
     pub routes: Vec<&'a Section<'a>>,
+    /// How many routes there are in the file, those with a mistake included.
+    pub routes_written: usize,
 }
 
 /// Records what does not fit together.
@@ -35,12 +39,13 @@ pub(super) fn check(config: &Config, places: &Places<'_>) {
 
 fn check_addresses(config: &Config, places: &Places<'_>) {
     let context = places.root.context;
-    if config.listeners.is_empty() && config.introspection.is_none() {
+    // With another mistake, that one may be the reason.
+    if config.listeners.is_empty() && config.introspection.is_none() && context.no_mistakes() {
         places.root.mistake("listener", "there is nothing to do: neither a [[listener]] nor an [introspection]");
     }
     let mut all: Vec<(SocketAddr, String, Spot)> = Vec::new();
-    for (listener, spot) in config.listeners.iter().zip(&places.listeners) {
-        all.push((listener.address, format!("listener {:?}", listener.name), spot.clone()));
+    for (listener, written) in config.listeners.iter().zip(&places.listeners) {
+        all.push((listener.address, format!("listener {:?}", listener.name), written.address.clone()));
     }
     if let Some(address) = config.admin {
         all.push((address, "the admin listener".into(), places.root.spot_below("admin", "address")));
@@ -68,7 +73,10 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 
 fn check_names(config: &Config, places: &Places<'_>) {
     let context = places.root.context;
-    unique(context, config.listeners.iter().map(|it| it.name.clone()).zip(places.listeners.iter().cloned()));
+    unique(
+        context,
+        config.listeners.iter().map(|it| it.name.clone()).zip(places.listeners.iter().map(|it| it.name.clone())),
+    );
     let spots = |sections: &[&Section<'_>], key| sections.iter().map(|section| section.spot(key)).collect::<Vec<_>>();
     unique(context, config.upstreams.iter().map(|it| it.name.clone()).zip(spots(&places.upstreams, "name")));
     unique(context, config.services.iter().map(|it| it.id.to_string()).zip(spots(&places.services, "id")));
@@ -85,7 +93,7 @@ fn unique(context: &Context<'_>, names: impl Iterator<Item = (String, Spot)>) {
 }
 
 fn check_routes(config: &Config, places: &Places<'_>) {
-    if config.routes.is_empty() && !config.listeners.is_empty() && places.root.sections("route").is_empty() {
+    if config.routes.is_empty() && !config.listeners.is_empty() && places.routes_written == 0 {
         places.root.mistake("route", "there is a listener and no [[route]]: every answer would be 404");
     }
     let described = |route: &Route| {
@@ -101,7 +109,7 @@ fn check_routes(config: &Config, places: &Places<'_>) {
         if route.target == RouteTarget::Token && !describes(config, places) {
             section.mistake("upstream", "\"token\" needs a [marketplace] or a [[service]] that describes services");
         }
-        if !described(route) {
+        if takes_tokens && !described(route) {
             section.mistake("services", "one of them is not a [[service]], and there is no [marketplace] to ask");
         }
         if let Some(first) = config.routes.iter().take(index).find(|first| first.covers(route)) {
@@ -134,6 +142,12 @@ fn check_sources(config: &Config, places: &Places<'_>) {
         }
         if !describes(config, places) {
             root.mistake("introspection", "needs a [marketplace] or a [[service]] that describes services");
+        }
+        // A route that is missing here because of a mistake in it has been reported already.
+        let all_read = places.routes_written == config.routes.len();
+        if all_read && !config.routes.iter().any(|route| route.target == RouteTarget::Token) {
+            let message = "needs a [[route]] with `upstream = \"token\"`: it answers as that route would";
+            root.mistake("introspection", message);
         }
     }
 }

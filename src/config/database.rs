@@ -8,7 +8,8 @@ use std::{
 use url::Url;
 
 use super::{
-    reader::{Context, Found, Recorded, Section},
+    context::{Context, Found, Recorded},
+    reader::Section,
     value::Timeout,
 };
 use crate::model::secret::Secret;
@@ -69,11 +70,12 @@ impl Database {
 /// The database that is asked for, the strongest wish first: `DATABASE_URL`, `PG_*`, the file.
 fn read_target(section: &Section<'_>) -> Result<Option<DatabaseTarget>, Recorded> {
     let context = section.context;
-    let written = section.secret("url", None);
-    let from_parts = read_parts(context);
-    let url = match context.secret_variable("DATABASE_URL")? {
+    section.know_secret("url");
+    let variable = context.secret_variable("DATABASE_URL");
+    let parts = read_parts(context);
+    let url = match variable?.or(parts?) {
         Some(url) => Some(url),
-        None => from_parts?.or(written?),
+        None => section.secret("url", None)?,
     };
     let Some(Found { value: url, at }) = url else { return Ok(None) };
     parse_target(&url).map(Some).map_err(|message| {

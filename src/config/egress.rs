@@ -68,7 +68,8 @@ impl Timeouts {
             write: timeout("write_timeout", default.write),
             idle: timeout("idle_timeout", default.idle),
         };
-        if timeouts.total_connect < timeouts.connect {
+        let set_here = section.has("connect_timeout") || section.has("total_connect_timeout");
+        if set_here && timeouts.total_connect < timeouts.connect {
             section.mistake("total_connect_timeout", "is shorter than `connect_timeout`, which is a part of it");
         }
         timeouts

@@ -6,8 +6,9 @@ use std::{
 };
 
 use super::{
+    context::{Context, Spot},
     files::{self, Half},
-    reader::{Context, Section, Spot},
+    reader::Section,
     route::HostPattern,
     value::{Parse, Raw},
 };
@@ -54,12 +55,23 @@ pub struct Introspection {
 const CERTIFICATE: &str = "/ssl/certs/tls.crt";
 const KEY: &str = "/ssl/certs/tls.key";
 
-/// All listeners, and where the address of each was written: those of the file with the variables laid over them, or
+/// Where a listener's name and address were written.
+pub(super) struct Written {
+    pub name: Spot,
+    pub address: Spot,
+    /// A variable made the listener; it is not in the file.
+    pub by_variable: bool,
+}
+
+/// All listeners, and where each was written: those of the file with the variables laid over them, or
 /// the two of drop-in mode.
-pub(super) fn read_all(root: &Section<'_>) -> Vec<(Listener, Spot)> {
+pub(super) fn read_all(root: &Section<'_>) -> Vec<(Listener, Written)> {
     let context = root.context;
     let sections = root.sections("listener");
-    let read = |section: &Section<'_>| Some((Listener::read(section)?, section.spot("address")));
+    let read = |section: &Section<'_>| {
+        let written = Written { name: section.spot("name"), address: section.spot("address"), by_variable: false };
+        Some((Listener::read(section)?, written))
+    };
     let mut listeners: Vec<_> = sections.iter().filter_map(read).collect();
     for (variable, name, default, tls) in
         [("TOLLGATE_LISTEN_TLS", "https", "0.0.0.0:443", true), ("TOLLGATE_LISTEN_HTTP", "http", "0.0.0.0:3128", false)]
@@ -71,19 +83,14 @@ pub(super) fn read_all(root: &Section<'_>) -> Vec<(Listener, Spot)> {
             Some(found) => lay_over(context, &mut listeners, variable, found.value, name, tls),
         }
     }
-    let certificate = certificate_from_variables(context);
-    use_certificate(
-        context,
-        listeners.iter_mut().filter_map(|(listener, _)| listener.tls.as_mut()).collect(),
-        certificate,
-    );
+    use_certificate(context, &mut listeners);
     listeners
 }
 
 /// Gives the one listener of a kind another address, or makes one.
 fn lay_over(
     context: &Context<'_>,
-    listeners: &mut Vec<(Listener, Spot)>,
+    listeners: &mut Vec<(Listener, Written)>,
     variable: &str,
     address: &str,
     name: &str,
@@ -99,39 +106,38 @@ fn lay_over(
         (Some(_), Some(_)) => {
             context.mistake_in_variable(variable, "the file has several such listeners: which one is meant?");
         }
-        (Some((listener, spot)), None) => (listener.address, *spot) = (address, at),
-        (None, _) => listeners.push((Listener { name: name.into(), address, tls: tls.then(Tls::default) }, at)),
+        (Some((listener, written)), None) => (listener.address, written.address) = (address, at),
+        (None, _) => listeners.push((
+            Listener { name: name.into(), address, tls: tls.then(Tls::default) },
+            Written { name: at.clone(), address: at, by_variable: true },
+        )),
     }
 }
 
-/// The certificate that variables name; each half has a default if the other is given.
-fn certificate_from_variables(context: &Context<'_>) -> Option<CertificateFiles> {
-    let half = |name| context.parsed_variable::<PathBuf>(&[name]).ok().flatten().map(|found| found.value);
-    let (cert, key) = (half("TOLLGATE_TLS_CERT"), half("TOLLGATE_TLS_KEY"));
-    let given = cert.is_some() || key.is_some();
-    given.then(|| CertificateFiles {
-        cert: cert.unwrap_or_else(|| CERTIFICATE.into()),
-        key: key.unwrap_or_else(|| KEY.into()),
-        names: Vec::new(),
-    })
+/// The halves of a certificate that variables name.
+fn certificate_from_variables(context: &Context<'_>) -> [Option<PathBuf>; 2] {
+    ["TOLLGATE_TLS_CERT", "TOLLGATE_TLS_KEY"]
+        .map(|name| context.parsed_variable::<PathBuf>(&[name]).ok().flatten().map(|found| found.value))
 }
 
-/// Gives the certificate of the variables to the TLS listener, and the default one to a listener that variables made.
-fn use_certificate(context: &Context<'_>, with_tls: Vec<&mut Tls>, certificate: Option<CertificateFiles>) {
-    let several = with_tls.len() > 1;
-    let default = || CertificateFiles { cert: CERTIFICATE.into(), key: KEY.into(), names: Vec::new() };
-    for tls in with_tls {
-        let files = match &certificate {
-            Some(given) => {
-                if several {
-                    let message = "the file has several listeners with TLS: which one is meant?";
-                    return context.mistake_in_variable("TOLLGATE_TLS_CERT", message);
-                }
-                given.clone()
-            }
-            None if tls.certificates.is_empty() => default(),
-            None => continue,
-        };
+/// Gives the certificate of the variables to the one TLS listener, and the usual one to a listener that they made.
+fn use_certificate(context: &Context<'_>, listeners: &mut [(Listener, Written)]) {
+    let [cert, key] = certificate_from_variables(context);
+    let given = cert.is_some() || key.is_some();
+    let with_tls: Vec<_> = listeners
+        .iter_mut()
+        .filter_map(|(listener, written)| Some((listener.tls.as_mut()?, written.by_variable)))
+        .filter(|(_, by_variable)| given || *by_variable)
+        .collect();
+    if given && with_tls.len() > 1 {
+        let message = "there are several listeners with TLS: which one is meant?";
+        return context.mistake_in_variable("TOLLGATE_TLS_CERT", message);
+    }
+    for (tls, _) in with_tls {
+        let usual = || CertificateFiles { cert: CERTIFICATE.into(), key: KEY.into(), names: Vec::new() };
+        let own = tls.certificates.first().cloned().unwrap_or_else(usual);
+        let (cert, key) = (cert.clone().unwrap_or(own.cert), key.clone().unwrap_or(own.key));
+        let files = CertificateFiles { cert, key, names: Vec::new() };
         if let Err((half, message)) = files::certified_key(&files) {
             let name = match half {
                 Half::Certificate => "TOLLGATE_TLS_CERT",
@@ -202,7 +208,8 @@ impl CertificateFiles {
         }
         let names = names.into_iter().map(|found| found.value.to_ascii_lowercase()).collect();
         let files = Self { cert: cert?.value, key: key?.value, names };
-        if let Err((half, message)) = files::certified_key(&files) {
+        let overridden = certificate_from_variables(section.context).iter().any(Option::is_some);
+        if !overridden && let Err((half, message)) = files::certified_key(&files) {
             let key = match half {
                 Half::Certificate => "cert",
                 Half::Key => "key",

@@ -5,8 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use url::Url;
 
 use super::{
+    context::Found,
     files,
-    reader::{Found, Section},
+    reader::Section,
     value::{BaseUrl, Size, Timeout},
 };
 
@@ -49,7 +50,7 @@ impl Marketplace {
         let freshness = Freshness::read(
             section,
             &Freshness {
-                fresh_for: Duration::from_secs(60),
+                fresh_for: Duration::from_mins(1),
                 negative_for: Duration::from_secs(10),
                 stale_for: Duration::from_mins(10),
                 max_entries: 50_000,

@@ -3,7 +3,8 @@
 use url::Url;
 
 use super::{
-    reader::{Context, Found, Recorded, Section, Spot},
+    context::{Context, Found, Recorded, Spot},
+    reader::Section,
     value::{BaseUrl, Size},
 };
 use crate::model::{
@@ -91,13 +92,14 @@ fn read_key(
     phrase_variable: &str,
 ) -> Result<Option<Candidate>, Recorded> {
     let context = section.context;
-    let written_key = section.secret(&format!("{prefix}key"), None);
-    let written_phrase = section.secret(&format!("{prefix}key_phrase"), None);
-    let (mut key, mut phrase) = (context.secret_variable(key_variable)?, context.secret_variable(phrase_variable)?);
-    if key.is_none() && phrase.is_none() {
-        (key, phrase) = (written_key?, written_phrase?);
+    let (key_name, phrase_name) = (format!("{prefix}key"), format!("{prefix}key_phrase"));
+    section.know_secret(&key_name);
+    section.know_secret(&phrase_name);
+    let mut given = (context.secret_variable(key_variable)?, context.secret_variable(phrase_variable)?);
+    if let (None, None) = given {
+        given = (section.secret(&key_name, None)?, section.secret(&phrase_name, None)?);
     }
-    let (parsed, weakness, at) = match (key, phrase) {
+    let (parsed, weakness, at) = match given {
         (None, None) => return Ok(None),
         (Some(_), Some(phrase)) => {
             context.mistake(&phrase.at, "there is also a base64 key: give one of the two");
@@ -142,7 +144,8 @@ fn judge(context: &Context<'_>, current: Candidate, previous: Option<Candidate>,
             }
         }
         if ContentKey::from_base64(EXAMPLE_KEY).is_ok_and(|example| example == key) {
-            context.warn(format!("{at}: this is the key of the example configuration, which everybody knows: replace it"));
+            context
+                .warn(format!("{at}: this is the key of the example configuration, which everybody knows: replace it"));
         }
         if keys.contains(&key) {
             context.mistake(&at, "the previous key is the current one: leave it out");

@@ -6,6 +6,7 @@ use http::{HeaderValue, Method};
 
 use super::{
     reader::Section,
+    server::whole_seconds,
     upstream::Upstream,
     value::{HeaderWord, OriginWord, Parse, Raw, Size, word},
 };
@@ -13,6 +14,7 @@ use crate::model::did::Did;
 
 /// One kind of request. The first route of the file that has the request's host, path and method is the one.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the file, and they do not depend on each other")]
 pub struct Route {
     /// `name`: the word in logs and metrics.
     pub name: String,
@@ -219,9 +221,13 @@ impl Route {
         let host = |host: &HostPattern| self.hosts.iter().any(|own| own.covers(host));
         let hosts = self.hosts.is_empty() || (!other.hosts.is_empty() && other.hosts.iter().all(host));
         let method = |method: &Method| self.methods.contains(method);
-        let methods = self.methods.is_empty() || (!other.methods.is_empty() && other.methods.iter().all(method));
+        // A route with [route.cors] also has the question before its requests, whose method is OPTIONS.
+        let preflight = self.cors.is_some() || other.cors.is_none() || self.methods.contains(&Method::OPTIONS);
+        let listed = !other.methods.is_empty() && other.methods.iter().all(method) && preflight;
+        let methods = self.methods.is_empty() || listed;
+        let forms = self.forward || !other.forward;
         let rest = other.path.strip_prefix(self.path.trim_end_matches('/'));
-        hosts && methods && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        hosts && methods && forms && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -262,7 +268,7 @@ impl Cors {
             allow_methods: joined(methods.iter().map(ToString::to_string)),
             allow_headers: headers("allow_headers"),
             expose_headers: headers("expose_headers"),
-            max_age: section.or("max_age", Duration::from_mins(10)),
+            max_age: whole_seconds(section, "max_age", Duration::from_mins(10)),
             allow_credentials,
         }
     }
@@ -281,7 +287,7 @@ impl HostPattern {
         let host = url::Host::parse(name).ok()?;
         let host = host.to_string();
         let host = host.trim_end_matches('.');
-        if host.is_empty() {
+        if host.is_empty() || host.contains('*') {
             return None;
         }
         Some(if below { Self::Below(format!(".{host}")) } else { Self::Exact(host.to_owned()) })
@@ -402,6 +408,9 @@ mod tests {
             (route(&[], "/", &get), route(&[], "/", &[]), false),
             (route(&[], "/", &get), route(&[], "/", &get), true),
             (route(&[], "/", &get), route(&[], "/", &[Method::GET, Method::PUT]), false),
+            (Route { forward: false, ..route(&[], "/", &[]) }, route(&[], "/", &[]), false),
+            (Route { cors: None, ..route(&[], "/", &get) }, route(&[], "/", &get), false),
+            (Route { cors: None, ..route(&[], "/", &[]) }, route(&[], "/", &get), true),
         ] {
             assert_eq!(first.covers(&second), covers, "{first:?} {second:?}");
         }

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 use rustix::fs::Access;
 
 use super::{
-    reader::{Found, Section},
+    context::Found,
+    reader::Section,
     value::{Size, Timeout},
 };
 
@@ -21,7 +22,7 @@ pub struct Server {
     /// `data_dir` or `TOLLGATE_DATA_DIR`: the `SQLite` file and the usage spool live here. Default: `/var/lib/tollgate`
     /// if that is a writable directory, else `./tollgate-data`.
     pub data_dir: PathBuf,
-    /// `grace_period`: how long requests in flight may take after SIGTERM. Default 10 s.
+    /// `grace_period`: how long requests in flight may take after SIGTERM, in whole seconds. Default 10 s.
     pub grace_period: Duration,
     /// `trusted_proxies`: peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Default: nobody, unlike
     /// the replaced system, which believed everybody (nevermined.md section 5.1).
@@ -51,7 +52,7 @@ impl Server {
         Self {
             threads: section.within("threads", 1..=1024, cores),
             data_dir: data_dir(section),
-            grace_period: section.or("grace_period", Duration::from_secs(10)),
+            grace_period: whole_seconds(section, "grace_period", Duration::from_secs(10)),
             trusted_proxies: section.values("trusted_proxies", &[]),
             header_timeout: timeout("header_timeout", 10),
             body_timeout: timeout("body_timeout", 60),
@@ -61,6 +62,15 @@ impl Server {
             max_connections: section.within("max_connections", 1..=1_000_000, 10_000),
         }
     }
+}
+
+/// A duration that is passed on in seconds, so that a part of one would be lost.
+pub(super) fn whole_seconds(section: &Section<'_>, key: &str, default: Duration) -> Duration {
+    let duration = section.or(key, default);
+    if duration.subsec_nanos() != 0 {
+        section.mistake(key, "must be whole seconds");
+    }
+    duration
 }
 
 fn data_dir(section: &Section<'_>) -> PathBuf {

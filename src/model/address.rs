@@ -90,7 +90,14 @@ mod tests {
         assert_eq!(right.parse::<EvmAddress>().unwrap().checksummed(), right);
         assert!(right.to_lowercase().parse::<EvmAddress>().is_ok());
         assert_eq!("0x3c44CdDdB6a900fa2b585dd299e03d12FA4293BC".parse::<EvmAddress>(), Err(AddressError::Checksum));
-        for bad in ["", "0x", "3C44CdDdB6a900fa2b585dd299e03d12FA4293BC", "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293B", "0x+C44CdDdB6a900fa2b585dd299e03d12FA4293BC", "0xé"] {
+        for bad in [
+            "",
+            "0x",
+            "3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+            "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293B",
+            "0x+C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+            "0xé",
+        ] {
             assert_eq!(bad.parse::<EvmAddress>(), Err(AddressError::Form), "{bad}");
         }
     }

@@ -56,8 +56,8 @@ impl Did {
     /// cause a look-up (a random DID has fewer than 40 digits once in 2⁵⁰).
     #[must_use]
     pub fn from_label(label: &str) -> Option<Self> {
-        let plausible = (40..=50).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
+        let plausible =
+            (40..=50).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
         if !plausible {
             return None;
         }
@@ -94,9 +94,18 @@ mod tests {
 
     /// nevermined.md section 6; the last one is the one in 256 that the replaced system could not address.
     const LABELS: [(&str, &str); 3] = [
-        ("55f246ab9c77dc131787f046d460156dd6a109e2785dd24835bc24bb608c35ec", "2546sz1fhrnw2a3osie9x94esy7s5kanrmd549pzaijtgda57w"),
-        ("ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", "6dp5qcb22im238nr3wvp0ic7q99w035jmy2iw7i6n43d37jtof"),
-        ("00ababababababababababababababababababababababababababababababab", "lnskv07zwmsk66lvfsspt6gj5974l5mi756amczg556rd1gr"),
+        (
+            "55f246ab9c77dc131787f046d460156dd6a109e2785dd24835bc24bb608c35ec",
+            "2546sz1fhrnw2a3osie9x94esy7s5kanrmd549pzaijtgda57w",
+        ),
+        (
+            "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+            "6dp5qcb22im238nr3wvp0ic7q99w035jmy2iw7i6n43d37jtof",
+        ),
+        (
+            "00ababababababababababababababababababababababababababababababab",
+            "lnskv07zwmsk66lvfsspt6gj5974l5mi756amczg556rd1gr",
+        ),
     ];
 
     #[test]

@@ -145,8 +145,8 @@ impl fmt::Display for Weakness {
             Self::Pattern => f.write_str("its digits follow a pattern that can be guessed")?,
         }
         f.write_str(
-            "; anybody could make tokens. Make a good key with `openssl rand -base64 32` and name its file as `key_file`, \
-             or, if a Nevermined Node issues the tokens, give it and us a phrase of 32 random digits \
+            "; anybody could make tokens. Make a good key with `openssl rand -base64 32` and name its file as `key_file` or \
+             in TOLLGATE_JWT_KEY_FILE; or, if a Nevermined Node issues the tokens, give it and us a phrase of 32 random digits \
              (`tr -dc 0-9 </dev/urandom | head -c 32`)",
         )
     }
@@ -171,7 +171,11 @@ mod tests {
     use super::*;
 
     fn hex(key: &ContentKey) -> String {
-        key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+        use std::fmt::Write;
+        key.as_bytes().iter().fold(String::new(), |mut hex, byte| {
+            write!(hex, "{byte:02x}").unwrap();
+            hex
+        })
     }
 
     #[test]

@@ -177,7 +177,8 @@ struct Inner {
     /// Events that can be promised: the whole records of the largest size that fit the allocated room, less the
     /// promises given. Every promise therefore finds room in some file, whichever shard it comes to.
     slots: AtomicI64,
-    standby: Mutex<Vec<Arc<Segment>>>,
+    /// Files made ahead, taken in the order of their numbers, which is the order a later run delivers them in.
+    standby: Mutex<VecDeque<Arc<Segment>>>,
     /// Every file that may hold something undelivered, oldest first.
     segments: Mutex<VecDeque<Arc<Segment>>>,
     finished: Mutex<Vec<Arc<Segment>>>,
@@ -219,6 +220,8 @@ struct Shard {
 
 /// `oldest_at_micros` when there is none.
 const NONE: i64 = i64::MIN;
+/// How often one looks for room that was promised, or asked for, before giving up.
+const PASSES: usize = 100;
 /// Files made ahead.
 const STANDBY: usize = 2;
 const LEAST_SEGMENT: u64 = 64 * 1024;
@@ -238,7 +241,8 @@ impl Spool {
 
         let shards = options.shards.max(1);
         let files = u64::try_from(shards.saturating_add(STANDBY)).unwrap_or(u64::MAX);
-        let segment_bytes = options.segment_bytes.min(options.max_bytes.checked_div(files).unwrap_or(0)).max(LEAST_SEGMENT);
+        let segment_bytes =
+            options.segment_bytes.min(options.max_bytes.checked_div(files).unwrap_or(0)).max(LEAST_SEGMENT);
         let least = segment_bytes.saturating_mul(files);
         if options.max_bytes < least {
             return Err(SpoolError::TooSmall { max_bytes: options.max_bytes, shards, least });
@@ -276,9 +280,7 @@ impl Spool {
             refused_total: AtomicU64::new(0),
         });
         inner.recover().map_err(io)?;
-        for _ in 0..STANDBY {
-            inner.make_segment();
-        }
+        inner.tidy();
         let keeper = Keeper::start(Arc::clone(&inner), options.sync_interval).map_err(io)?;
         Ok(Self { inner, _keeper: Arc::new(keeper) })
     }
@@ -328,7 +330,8 @@ impl Spool {
     /// What the disk said.
     pub fn next_batch(&self, max: usize) -> Result<Batch, SpoolError> {
         let mut batch = Batch { events: Vec::new(), unreadable: Vec::new(), marks: Vec::new() };
-        let segments: Vec<_> = self.inner.segments.lock().iter().filter(|segment| !segment.is_acknowledged()).map(Arc::clone).collect();
+        let segments: Vec<_> =
+            self.inner.segments.lock().iter().filter(|segment| !segment.is_acknowledged()).map(Arc::clone).collect();
         let mut oldest = NONE;
         for segment in segments {
             let left = max.saturating_sub(batch.len());
@@ -466,19 +469,21 @@ impl Inner {
         if self.broken.load(Ordering::Relaxed) {
             return Err(SpoolError::Broken);
         }
-        let before = self.slots.fetch_sub(1, Ordering::AcqRel);
-        if before > 0 {
-            if before < self.low_water() && !self.full.load(Ordering::Relaxed) {
-                self.keeper.ring();
+        // Others may take what we make: then once more. Not for ever, because we are on the request path.
+        for _ in 0..PASSES {
+            let before = self.slots.fetch_sub(1, Ordering::AcqRel);
+            if before > 0 {
+                if before < self.low_water() && !self.full.load(Ordering::Relaxed) {
+                    self.keeper.ring();
+                }
+                return Ok(());
             }
-            return Ok(());
+            self.slots.fetch_add(1, Ordering::AcqRel);
+            if !self.make_room() {
+                break;
+            }
         }
-        self.slots.fetch_add(1, Ordering::AcqRel);
-        if self.full.load(Ordering::Relaxed) || !self.make_room() {
-            return Err(SpoolError::Full);
-        }
-        let taken = self.slots.fetch_update(Ordering::AcqRel, Ordering::Acquire, |slots| (slots > 0).then(|| slots.saturating_sub(1)));
-        taken.map(drop).map_err(|_| SpoolError::Full)
+        Err(SpoolError::Full)
     }
 
     fn append(&self, event: &UsageEvent) -> Result<(), SpoolError> {
@@ -520,40 +525,39 @@ impl Inner {
         let own = THREAD.with(|thread| thread.checked_rem(self.shards.len()).unwrap_or(0));
         // Two failures are two different files' failures: the disk is gone.
         let mut failures = 0_u8;
-        for (round, shard) in self.shards.iter().cycle().skip(own).take(self.shards.len().saturating_mul(4)).enumerate() {
-            let mut current = shard.current.lock();
-            let has_room = current.as_ref().is_some_and(|segment| segment.room() >= size(record));
-            if !has_room {
-                // In its own shard a thread may open a file; in another's it looks only for room, because every room
-                // that was promised is either in a file at hand or in one that is being written.
-                let next = if round.checked_rem(self.shards.len()) == Some(0) { self.take_standby() } else { None };
-                let Some(next) = next else { continue };
-                if let Some(full) = current.replace(next) {
+        // Room was promised, so there is some. It may be in another shard's file, and may move while we look.
+        for _ in 0..PASSES {
+            for (distance, shard) in self.shards.iter().cycle().skip(own).take(self.shards.len()).enumerate() {
+                let mut current = shard.current.lock();
+                let has_room = current.as_ref().is_some_and(|segment| segment.room() >= size(record));
+                // Only for its own shard does a thread open another file.
+                if !has_room
+                    && distance == 0
+                    && let Some(next) = self.next_segment()
+                    && let Some(full) = current.replace(next)
+                {
                     self.seal(&full);
                 }
-            }
-            let Some(segment) = current.as_ref() else { continue };
-            let before = slots_in(segment.room());
-            match segment.append(record) {
-                Ok(()) => {
+                let Some(segment) = current.as_ref().filter(|segment| segment.room() >= size(record)) else { continue };
+                let before = slots_in(segment.room());
+                let Err(source) = segment.append(record) else {
                     self.slots.fetch_sub(before.saturating_sub(slots_in(segment.room())), Ordering::AcqRel);
                     shard.bytes.fetch_add(size(record), Ordering::Relaxed);
                     shard.appended.fetch_add(1, Ordering::SeqCst);
                     return Ok(());
+                };
+                let path = segment.path.clone();
+                if let Some(segment) = current.take() {
+                    self.seal(&segment);
                 }
-                Err(source) => {
-                    let path = segment.path.clone();
-                    if let Some(segment) = current.take() {
-                        self.seal(&segment);
-                    }
-                    drop(current);
-                    self.fail(&path, &source);
-                    failures = failures.saturating_add(1);
-                    if failures > 1 {
-                        return Err(SpoolError::Io { path, source });
-                    }
+                drop(current);
+                self.fail(&path, &source);
+                failures = failures.saturating_add(1);
+                if failures > 1 {
+                    return Err(SpoolError::Io { path, source });
                 }
             }
+            std::thread::yield_now();
         }
         Err(SpoolError::Full)
     }
@@ -565,50 +569,59 @@ impl Inner {
         self.keeper.ring();
     }
 
-    fn take_standby(&self) -> Option<Arc<Segment>> {
-        let taken = self.standby.lock().pop();
-        let segment = match taken {
-            Some(segment) => segment,
-            None if self.full.load(Ordering::Relaxed) || !self.make_segment() => return None,
-            None => self.standby.lock().pop()?,
-        };
+    /// A file to write to: one that stood by, or else a new one.
+    fn next_segment(&self) -> Option<Arc<Segment>> {
+        let stood_by = self.standby.lock().pop_front();
+        let segment =
+            stood_by.or_else(|| if self.full.load(Ordering::Relaxed) { None } else { self.make_segment() })?;
         self.segments.lock().push_back(Arc::clone(&segment));
         self.keeper.ring();
         Some(segment)
     }
 
-    /// Makes a file because a request found no room to be promised. The one who comes second finds it made.
+    /// Makes a file because a request found no room to be promised. Whoever comes second finds it made. While the disk
+    /// is full only the keeper tries, so that refusals stay cheap.
     fn make_room(&self) -> bool {
         let _making = self.making.lock();
-        self.slots.load(Ordering::Acquire) > 0 || (!self.full.load(Ordering::Relaxed) && self.make_segment())
+        self.slots.load(Ordering::Acquire) > 0 || (!self.full.load(Ordering::Relaxed) && self.make_standby())
     }
 
-    /// Makes a file to stand by.
-    fn make_segment(&self) -> bool {
-        let allocated = self.allocated.fetch_add(self.segment_bytes, Ordering::AcqRel).saturating_add(self.segment_bytes);
-        let made = if allocated > self.max_bytes {
-            Err(None)
-        } else {
+    fn make_standby(&self) -> bool {
+        let made = self.make_segment();
+        made.is_some_and(|segment| {
+            self.standby.lock().push_back(segment);
+            true
+        })
+    }
+
+    /// Makes a file, the room of which may be promised from now on.
+    fn make_segment(&self) -> Option<Arc<Segment>> {
+        let larger = |allocated: u64| {
+            Some(allocated.saturating_add(self.segment_bytes)).filter(|larger| *larger <= self.max_bytes)
+        };
+        let made = if self.allocated.fetch_update(Ordering::AcqRel, Ordering::Acquire, larger).is_ok() {
             let sequence = self.next_sequence.fetch_add(1, Ordering::Relaxed);
-            Segment::create(&self.directory, sequence, self.segment_bytes).map_err(Some)
+            Segment::create(&self.directory, sequence, self.segment_bytes).map_err(|error| {
+                self.allocated.fetch_sub(self.segment_bytes, Ordering::AcqRel);
+                error.to_string()
+            })
+        } else {
+            Err("the configured maximum is reached".to_owned())
         };
         match made {
             Ok(segment) => {
-                let slots = slots_in(segment.room());
-                self.standby.lock().push(Arc::new(segment));
-                self.slots.fetch_add(slots, Ordering::AcqRel);
+                self.slots.fetch_add(slots_in(segment.room()), Ordering::AcqRel);
                 if self.full.swap(false, Ordering::AcqRel) {
                     tracing::info!(directory = %self.directory.display(), "the spool has room again");
                 }
-                true
+                Some(Arc::new(segment))
             }
             Err(error) => {
-                self.allocated.fetch_sub(self.segment_bytes, Ordering::AcqRel);
                 if !self.full.swap(true, Ordering::AcqRel) {
-                    let error = error.map_or_else(|| "the configured maximum is reached".to_owned(), |error| error.to_string());
                     tracing::error!(directory = %self.directory.display(), %error, "no room for another spool file");
                 }
-                false
+                self.keeper.ring();
+                None
             }
         }
     }
@@ -634,7 +647,8 @@ impl Inner {
         if mark.damaged {
             // Nothing behind can be read. The file is kept for a person, and the rest of the spool goes on.
             segment.damaged.store(true, Ordering::Relaxed);
-            let left = segment.records.load(Ordering::Relaxed).saturating_sub(segment.acked_records.load(Ordering::Relaxed));
+            let left =
+                segment.records.load(Ordering::Relaxed).saturating_sub(segment.acked_records.load(Ordering::Relaxed));
             self.damaged_total.fetch_add(left.saturating_sub(records), Ordering::Relaxed);
             records = left;
             to = segment.written.load(Ordering::Acquire);
@@ -718,8 +732,11 @@ impl Inner {
     fn tidy(&self) {
         let finished: Vec<_> = {
             // A file sealed after its last record was acknowledged was finished by nobody's call.
-            let sealed: Vec<_> = self.segments.lock().iter().filter(|segment| segment.is_finished()).map(Arc::clone).collect();
-            sealed.iter().for_each(|segment| self.retire(segment));
+            let sealed: Vec<_> =
+                self.segments.lock().iter().filter(|segment| segment.is_finished()).map(Arc::clone).collect();
+            for segment in &sealed {
+                self.retire(segment);
+            }
             std::mem::take(&mut *self.finished.lock())
         };
         for segment in finished {
@@ -737,7 +754,7 @@ impl Inner {
             }
         }
         while self.standby.lock().len() < STANDBY || self.slots.load(Ordering::Acquire) < self.low_water() {
-            if !self.make_segment() {
+            if !self.make_standby() {
                 break;
             }
         }
@@ -783,10 +800,363 @@ fn lock(directory: &Path) -> Result<File, SpoolError> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     let io = |source| SpoolError::Io { path: directory.to_owned(), source };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
-    let lock = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(directory.join("lock")).map_err(io)?;
+    let lock = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(directory.join("lock"))
+        .map_err(io)?;
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(SpoolError::Locked(directory.to_owned())),
         Err(error) => Err(io(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, os::unix::fs::FileExt, time::Instant};
+
+    use super::*;
+    use crate::{model::credits::Credits, usage::tests::sample};
+
+    fn options(directory: &Path) -> SpoolOptions {
+        SpoolOptions {
+            directory: directory.to_owned(),
+            max_bytes: 1 << 20,
+            segment_bytes: LEAST_SEGMENT,
+            sync_interval: Duration::from_millis(20),
+            shards: 2,
+        }
+    }
+
+    /// The first half of a crash: what is on disk at this moment, without the lock.
+    fn as_the_dead_process_left_it(directory: &Path) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            // Files of a living spool may be removed while we look.
+            let _ = std::fs::copy(&path, copy.path().join(path.file_name().unwrap()));
+        }
+        copy
+    }
+
+    fn eventually(what: &str, condition: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < Duration::from_secs(10), "never: {what}");
+            std::thread::yield_now();
+        }
+    }
+
+    fn segments_in(directory: &Path) -> usize {
+        std::fs::read_dir(directory)
+            .unwrap()
+            .filter(|entry| segment::sequence_of(&entry.as_ref().unwrap().path()).is_some())
+            .count()
+    }
+
+    #[test]
+    fn events_are_delivered_until_they_are_acknowledged() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&options(directory.path())).unwrap();
+        assert!(spool.next_batch(10).unwrap().is_empty());
+        for number in 0..5 {
+            spool.append(&sample(number)).unwrap();
+        }
+        let batch = spool.next_batch(3).unwrap();
+        assert_eq!(batch.events, (0..3).map(sample).collect::<Vec<_>>());
+        assert_eq!(spool.next_batch(3).unwrap().events, batch.events, "not acknowledged");
+        assert_eq!(spool.stats().oldest_at_micros, Some(sample(0).at_micros));
+        spool.ack(batch);
+        let batch = spool.next_batch(3).unwrap();
+        let same = spool.next_batch(3).unwrap();
+        assert_eq!(batch.events, (3..5).map(sample).collect::<Vec<_>>());
+        spool.ack(batch);
+        spool.ack(same);
+        let stats = spool.stats();
+        assert_eq!(
+            (stats.depth, stats.bytes, stats.appended_total, stats.acked_total, stats.oldest_at_micros),
+            (0, 0, 5, 5, None)
+        );
+    }
+
+    #[test]
+    fn what_a_killed_process_had_appended_is_delivered_by_the_next_and_what_it_had_acknowledged_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&options(directory.path())).unwrap();
+        for number in 0..500 {
+            spool.append(&sample(number)).unwrap();
+        }
+        spool.ack(spool.next_batch(3).unwrap());
+        let left = as_the_dead_process_left_it(directory.path());
+
+        let next = Spool::open(&options(left.path())).unwrap();
+        assert_eq!((next.stats().recovered_total, next.recovered_left(), next.recovered_drained()), (497, 497, false));
+        next.append(&sample(1000)).unwrap();
+        let batch = next.next_batch(10_000).unwrap();
+        let numbers: Vec<_> = batch.events.iter().map(|event| event.event_id.as_u64_pair().1).collect();
+        assert_eq!(numbers, (3..500).chain([1000]).collect::<Vec<_>>(), "those of the earlier run first");
+        next.ack(batch);
+        assert!(next.recovered_drained());
+        eventually("finished files are removed", || segments_in(left.path()) <= 1 + STANDBY);
+        let after = as_the_dead_process_left_it(left.path());
+        assert_eq!(Spool::open(&options(after.path())).unwrap().stats().recovered_total, 0);
+    }
+
+    #[test]
+    fn a_directory_belongs_to_one_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&options(directory.path())).unwrap();
+        assert!(matches!(Spool::open(&options(directory.path())), Err(SpoolError::Locked(_))));
+        drop(spool);
+        Spool::open(&options(directory.path())).unwrap();
+    }
+
+    #[test]
+    fn a_maximum_that_holds_too_few_files_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let error =
+            Spool::open(&SpoolOptions { max_bytes: LEAST_SEGMENT * 4 - 1, ..options(directory.path()) }).unwrap_err();
+        assert!(matches!(error, SpoolError::TooSmall { least, .. } if least == LEAST_SEGMENT * 4), "{error}");
+    }
+
+    #[test]
+    fn whoever_was_promised_room_finds_it_from_any_thread_and_nobody_else_is_let_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&options(directory.path())).unwrap();
+        // As large as they come, so that every promise is used to the full.
+        let large = |number| UsageEvent {
+            endpoint: "x".repeat(10_000).into(),
+            owner: "o".repeat(900).into(),
+            user_id: "u".repeat(900).into(),
+            ..sample(number)
+        };
+        let mut reserved = Vec::new();
+        while let Ok(reservation) = spool.reserve() {
+            reserved.push(reservation);
+        }
+        assert!(matches!(spool.reserve(), Err(SpoolError::Full)));
+        assert!(!spool.is_writable());
+        assert!(spool.stats().allocated_bytes <= 1 << 20);
+        assert!(spool.stats().refused_total >= 2);
+        let count = u64::try_from(reserved.len()).unwrap();
+        assert!(count >= 200, "{count}");
+        // All of it through few threads, so that promises are kept out of other shards' files too.
+        let per_thread = reserved.len() / 3;
+        std::thread::scope(|scope| {
+            for thread in 0..3_u64 {
+                let mine: Vec<_> = reserved.drain(..per_thread).collect();
+                scope.spawn(move || {
+                    for (number, reservation) in mine.into_iter().enumerate() {
+                        reservation.append(&large(thread * 1000 + number as u64)).unwrap();
+                    }
+                });
+            }
+        });
+        for (number, reservation) in reserved.into_iter().enumerate() {
+            reservation.append(&large(9000 + number as u64)).unwrap();
+        }
+        assert_eq!(spool.stats().dropped_total, 0);
+        let batch = spool.next_batch(10_000).unwrap();
+        assert_eq!(batch.events.iter().map(|event| event.event_id).collect::<BTreeSet<_>>().len() as u64, count);
+        spool.ack(batch);
+        eventually("room again by itself", || spool.is_writable());
+        spool.append(&sample(1)).unwrap();
+    }
+
+    #[test]
+    fn promises_that_are_not_used_are_given_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&options(directory.path())).unwrap();
+        for _ in 0..100_000 {
+            drop(spool.reserve().unwrap());
+        }
+        assert_eq!(spool.depth(), 0);
+    }
+
+    #[test]
+    fn many_threads_lose_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&SpoolOptions { max_bytes: 64 << 20, ..options(directory.path()) }).unwrap();
+        let seen = std::thread::scope(|scope| {
+            for thread in 0..6_u64 {
+                let spool = spool.clone();
+                scope.spawn(move || {
+                    for number in 0..2_000 {
+                        spool.append(&sample(thread * 10_000 + number)).unwrap();
+                    }
+                });
+            }
+            let mut seen = BTreeSet::new();
+            let start = Instant::now();
+            while seen.len() < 12_000 {
+                assert!(start.elapsed() < Duration::from_mins(1), "{} of 12000", seen.len());
+                let batch = spool.next_batch(700).unwrap();
+                seen.extend(batch.events.iter().map(|event| event.event_id));
+                spool.ack(batch);
+            }
+            seen
+        });
+        assert_eq!((seen.len(), spool.depth(), spool.stats().bytes), (12_000, 0, 0));
+        eventually("finished files are removed", || segments_in(directory.path()) <= 2 + STANDBY + 1);
+    }
+
+    #[test]
+    fn an_event_too_long_for_a_record_is_cut_and_keeps_what_it_charges() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&options(directory.path())).unwrap();
+        // Control characters become six bytes each in JSON.
+        for text in ["é".repeat(5000), "\u{1}".repeat(5000), "\"".repeat(3000)] {
+            let long = UsageEvent {
+                endpoint: text.as_str().into(),
+                owner: text.as_str().into(),
+                user_id: text.as_str().into(),
+                request_id: text.as_str().into(),
+                method: text.as_str().into(),
+                ..sample(1)
+            };
+            spool.append(&long).unwrap();
+        }
+        let batch = spool.next_batch(10).unwrap();
+        assert_eq!((batch.events.len(), spool.stats().cut_total), (3, 3));
+        for event in batch.events {
+            assert_eq!(
+                (event.event_id, event.charged, event.holder),
+                (sample(1).event_id, Credits::new(3), sample(1).holder)
+            );
+            assert!(event.endpoint.len() >= 64);
+        }
+    }
+
+    #[test]
+    fn a_failing_disk_costs_no_event_while_another_file_can_be_written_and_heals() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&options(directory.path())).unwrap();
+        spool.append(&sample(1)).unwrap();
+        for shard in &spool.inner.shards {
+            if let Some(segment) = shard.current.lock().as_mut() {
+                *segment = Arc::new(segment.read_only());
+            }
+        }
+        let promised = spool.reserve().unwrap();
+        spool.append(&sample(2)).unwrap();
+        promised.append(&sample(3)).unwrap();
+        eventually("the disk works again", || spool.is_writable());
+        assert_eq!(spool.stats().dropped_total, 0);
+        assert_eq!(spool.next_batch(10).unwrap().events, (1..4).map(sample).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_became_unreadable_is_set_aside_and_the_rest_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&options(directory.path())).unwrap();
+        for number in 0..300 {
+            spool.append(&sample(number)).unwrap();
+        }
+        let first = spool.inner.segments.lock().front().map(|segment| segment.path.clone()).unwrap();
+        let file = File::options().write(true).open(&first).unwrap();
+        file.write_all_at(b"damage", HEADER + 1000).unwrap();
+        let batch = spool.next_batch(1000).unwrap();
+        let lost = 300 - batch.len();
+        assert!(lost > 0 && lost < 200, "{lost}");
+        assert_eq!(batch.events.last(), Some(&sample(299)));
+        spool.ack(batch);
+        assert_eq!((spool.depth(), spool.stats().damaged_total), (0, lost as u64));
+        eventually("the file is kept under another name", || first.with_extension("damaged").exists());
+    }
+
+    #[test]
+    fn a_record_of_a_version_too_far_away_is_handed_over_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let segment = Segment::create(directory.path(), 1, LEAST_SEGMENT).unwrap();
+        let mut record = Vec::new();
+        segment::frame(&mut record, |into| into.extend_from_slice(b"{\"v\":9}"));
+        segment.append(&record).unwrap();
+        let spool = Spool::open(&options(directory.path())).unwrap();
+        let batch = spool.next_batch(10).unwrap();
+        assert_eq!((batch.events.len(), batch.unreadable[0].payload.as_slice()), (0, b"{\"v\":9}".as_slice()));
+        spool.ack(batch);
+        assert!(spool.recovered_drained());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_events_is_woken() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::open(&options(directory.path())).unwrap();
+        for number in 0..200 {
+            let appending = spool.clone();
+            let appended = tokio::task::spawn_blocking(move || appending.append(&sample(number)));
+            tokio::time::timeout(Duration::from_secs(10), spool.ready()).await.expect("woken");
+            appended.await.unwrap().unwrap();
+            spool.ack(spool.next_batch(10).unwrap());
+        }
+    }
+
+    /// What an append costs, and what recovery costs: `cg test --release --lib -- --ignored --nocapture figures`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn figures() {
+        let directory = tempfile::tempdir_in(option_env!("SPOOL_BENCH").unwrap_or("/var/tmp")).unwrap();
+        let spool = Spool::open(&SpoolOptions {
+            max_bytes: 4 << 30,
+            segment_bytes: 8 << 20,
+            sync_interval: Duration::from_secs(1),
+            ..options(directory.path())
+        })
+        .unwrap();
+        let event = sample(1);
+        let mut bytes = Vec::new();
+        event.encode(&mut bytes);
+        let each = |what: &str, count: u32, mut work: Box<dyn FnMut() + '_>| {
+            let start = Instant::now();
+            for _ in 0..count {
+                work();
+            }
+            println!("{what}: {:?}", start.elapsed() / count);
+        };
+        println!("encoded: {} bytes", bytes.len());
+        each(
+            "encode",
+            1_000_000,
+            Box::new(|| {
+                bytes.clear();
+                event.encode(&mut bytes);
+                std::hint::black_box(&bytes);
+            }),
+        );
+        each(
+            "decode",
+            300_000,
+            Box::new(|| {
+                std::hint::black_box(UsageEvent::decode(&bytes).unwrap());
+            }),
+        );
+        each("reserve and give back", 1_000_000, Box::new(|| drop(spool.reserve().unwrap())));
+        each("append, one thread", 1_000_000, Box::new(|| spool.append(&event).unwrap()));
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..500_000).for_each(|_| spool.append(&event).unwrap()));
+            }
+        });
+        println!("append, two threads at once: {:?} each", start.elapsed() / 500_000);
+        let stats = spool.stats();
+        println!("{stats:?}");
+        drop(spool);
+        let start = Instant::now();
+        let spool = Spool::open(&SpoolOptions { max_bytes: 4 << 30, ..options(directory.path()) }).unwrap();
+        let took = start.elapsed();
+        println!("open with {} events, {} MB: {took:?}", spool.stats().recovered_total, spool.stats().bytes >> 20);
+        let start = Instant::now();
+        let mut delivered = 0;
+        while spool.depth() > 0 {
+            let batch = spool.next_batch(1000).unwrap();
+            delivered += batch.len();
+            spool.ack(batch);
+        }
+        println!("delivered {delivered} in {:?}", start.elapsed());
     }
 }

@@ -147,12 +147,19 @@ impl Writer {
             }
         };
         if tokio::time::timeout(self.options.drain, drained).await.is_err() {
-            tracing::warn!(events = self.spool.depth(), "stopped before the store had all usage events; the next start delivers them");
+            tracing::warn!(
+                events = self.spool.depth(),
+                "stopped before the store had all usage events; the next start delivers them"
+            );
         }
     }
 
     /// Delivers one batch, however often it takes, unless `shutdown` comes between two attempts.
-    async fn deliver(&self, settled: &(impl Fn(&[UsageEvent]) + Send), shutdown: &mut (impl Future<Output = ()> + Unpin)) -> std::ops::ControlFlow<()> {
+    async fn deliver(
+        &self,
+        settled: &(impl Fn(&[UsageEvent]) + Send),
+        shutdown: &mut (impl Future<Output = ()> + Unpin),
+    ) -> std::ops::ControlFlow<()> {
         let mut patience = self.options.least_patience;
         loop {
             match self.attempt(settled).await {
@@ -164,10 +171,11 @@ impl Writer {
                 }
                 Err(error) => {
                     self.stats.failures.fetch_add(1, Ordering::Relaxed);
-                    if !self.stats.failing.swap(true, Ordering::Relaxed) {
-                        tracing::error!(error = %format!("{error:#}"), events = self.spool.depth(), "usage events cannot be written; they wait in the spool");
+                    let error = format!("{error:#}");
+                    if self.stats.failing.swap(true, Ordering::Relaxed) {
+                        tracing::debug!(%error, "usage events still cannot be written");
                     } else {
-                        tracing::debug!(error = %format!("{error:#}"), "usage events still cannot be written");
+                        tracing::error!(%error, events = self.spool.depth(), "usage events cannot be written; they wait in the spool");
                     }
                 }
             }
@@ -213,7 +221,6 @@ impl Writer {
                     } else {
                         let (first, second) = events.split_at(events.len() / 2);
                         pending.extend([second, first]);
-                        continue;
                     }
                 }
                 Err(error) => return Err(error),

@@ -192,6 +192,27 @@ impl Segment {
     }
 }
 
+#[cfg(test)]
+impl Segment {
+    /// The same file, at the same place, on which every write fails.
+    pub fn read_only(&self) -> Self {
+        let same = |counter: &AtomicU64| AtomicU64::new(counter.load(Ordering::Relaxed));
+        Self {
+            recovered: self.recovered,
+            path: self.path.clone(),
+            file: File::open(&self.path).unwrap(),
+            length: self.length,
+            written: same(&self.written),
+            records: same(&self.records),
+            acked: same(&self.acked),
+            acked_records: same(&self.acked_records),
+            synced: same(&self.synced),
+            sealed: AtomicBool::new(false),
+            damaged: AtomicBool::new(false),
+        }
+    }
+}
+
 /// What [`Segment::read`] found.
 #[derive(Debug)]
 pub struct Read {
@@ -223,7 +244,7 @@ pub fn scan(bytes: &[u8]) -> Scan {
     let Some(mut rest) = start.and_then(|start| bytes.get(usize::try_from(start).ok()?..)) else {
         // Not a header: nothing is known about what follows. Or an acknowledgement beyond the end: the file was cut,
         // and the store has all that was in it.
-        let torn = if start.is_some() { 0 } else { size(bytes.trim_ascii_end_zeros()) };
+        let torn = if start.is_some() { 0 } else { size(bytes.trim_end_zeros()) };
         return Scan { start: size(bytes), end: size(bytes), records: 0, torn, first: None };
     };
     let start = start.unwrap_or(HEADER);
@@ -236,7 +257,7 @@ pub fn scan(bytes: &[u8]) -> Scan {
         rest = after;
     }
     found.end = size(bytes).saturating_sub(size(rest));
-    found.torn = size(rest.trim_ascii_end_zeros());
+    found.torn = size(rest.trim_end_zeros());
     found
 }
 
@@ -247,9 +268,10 @@ pub fn frame(record: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     write(record);
     let length = u32::try_from(record.len().saturating_sub(RECORD_HEADER)).unwrap_or(u32::MAX).to_le_bytes();
     if let Some((head, payload)) = record.split_first_chunk_mut::<RECORD_HEADER>() {
-        let [a, b, c, d] = length;
-        let [e, f, g, h] = checksum(length, payload).to_le_bytes();
-        *head = [a, b, c, d, e, f, g, h];
+        let check = checksum(length, payload).to_le_bytes();
+        for (slot, byte) in head.iter_mut().zip(length.into_iter().chain(check)) {
+            *slot = byte;
+        }
     }
 }
 
@@ -329,11 +351,11 @@ fn allocate(file: &File, length: u64) -> io::Result<()> {
 
 trait TrimZeros {
     /// Without the zeros at the end.
-    fn trim_ascii_end_zeros(&self) -> &Self;
+    fn trim_end_zeros(&self) -> &Self;
 }
 
 impl TrimZeros for [u8] {
-    fn trim_ascii_end_zeros(&self) -> &Self {
+    fn trim_end_zeros(&self) -> &Self {
         let end = self.iter().rposition(|byte| *byte != 0).map_or(0, |last| last.saturating_add(1));
         self.get(..end).unwrap_or_default()
     }
