@@ -128,19 +128,13 @@ impl UsageEvent {
     }
 }
 
-/// How values are written as JSON texts. By hand because `Display` through a formatter costs a microsecond per DID,
-/// which is paid on the request path.
+/// How values are written as JSON texts.
 mod text {
     use std::str::FromStr;
 
     use serde::{Deserializer, Serializer, de::Error};
 
     use super::{Arc, Cow, Deserialize};
-
-    /// Without a table, so that the compiler does sixteen at a time.
-    const fn digit(nibble: u8) -> u8 {
-        if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }
-    }
 
     fn parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
         Cow::<str>::deserialize(from)?.parse().map_err(D::Error::custom)
@@ -150,19 +144,6 @@ mod text {
         from: D,
     ) -> Result<Option<T>, D::Error> {
         Option::<Cow<str>>::deserialize(from)?.map(|text| text.parse().map_err(D::Error::custom)).transpose()
-    }
-
-    /// Writes `prefix` and the bytes' digits; `N` is the length of the result.
-    fn digits<const N: usize, S: Serializer>(prefix: &str, bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        let mut buffer = [0; N];
-        let (head, tail) = buffer.split_at_mut(prefix.len().min(N));
-        for (slot, letter) in head.iter_mut().zip(prefix.bytes()) {
-            *slot = letter;
-        }
-        for (slot, byte) in tail.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
-            *slot = [digit(byte >> 4), digit(byte & 15)];
-        }
-        to.serialize_str(std::str::from_utf8(&buffer).map_err(serde::ser::Error::custom)?)
     }
 
     pub fn str<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
@@ -222,10 +203,10 @@ mod text {
 
     pub mod did {
         use super::{Deserializer, Serializer, parsed};
-        use crate::model::did::Did;
+        use crate::model::{address::hex_text, did::Did};
 
         pub fn serialize<S: Serializer>(did: &Did, to: S) -> Result<S::Ok, S::Error> {
-            super::digits::<71, S>("did:nv:", &did.0, to)
+            to.serialize_str(hex_text(&mut [0; 71], "did:nv:", &did.0))
         }
 
         pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Did, D::Error> {
@@ -252,10 +233,10 @@ mod text {
 
     pub mod address {
         use super::Serializer;
-        use crate::model::address::EvmAddress;
+        use crate::model::address::{EvmAddress, hex_text};
 
         pub fn serialize<S: Serializer>(address: &EvmAddress, to: S) -> Result<S::Ok, S::Error> {
-            super::digits::<42, S>("0x", &address.0, to)
+            to.serialize_str(hex_text(&mut [0; 42], "0x", &address.0))
         }
     }
 
