@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(parsed["time"], "2026-11-23T07:47:21.000001Z");
         assert_eq!(parsed["subject"], "0x\"1");
         assert_eq!(parsed["upstream_status"], 201);
-assert!(parsed["path"].as_str().unwrap().contains("!\"#"), "{}", parsed["path"]);
+        assert!(parsed["path"].as_str().unwrap().contains("!\"#"), "{}", parsed["path"]);
     }
 
     #[test]

@@ -128,16 +128,13 @@ impl UsageEvent {
     }
 }
 
-/// How values are written as JSON texts. By hand because `Display` through a formatter costs a microsecond per DID,
-/// which is paid on the request path.
+/// How values are written as JSON texts.
 mod text {
     use std::str::FromStr;
 
     use serde::{Deserializer, Serializer, de::Error};
 
     use super::{Arc, Cow, Deserialize};
-
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
     fn parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
         Cow::<str>::deserialize(from)?.parse().map_err(D::Error::custom)
@@ -147,17 +144,6 @@ mod text {
         from: D,
     ) -> Result<Option<T>, D::Error> {
         Option::<Cow<str>>::deserialize(from)?.map(|text| text.parse().map_err(D::Error::custom)).transpose()
-    }
-
-    /// Writes `prefix` and the bytes' digits; `N` is the length of the result.
-    fn digits<const N: usize, S: Serializer>(prefix: &str, bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        let mut buffer = [0; N];
-        let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        let letters = digits.map(|digit| DIGITS.get(usize::from(digit)).copied().unwrap_or(b'0'));
-        for (slot, letter) in buffer.iter_mut().zip(prefix.bytes().chain(letters)) {
-            *slot = letter;
-        }
-        to.serialize_str(std::str::from_utf8(&buffer).map_err(serde::ser::Error::custom)?)
     }
 
     pub fn str<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
@@ -217,10 +203,10 @@ mod text {
 
     pub mod did {
         use super::{Deserializer, Serializer, parsed};
-        use crate::model::did::Did;
+        use crate::model::{address::hex_text, did::Did};
 
         pub fn serialize<S: Serializer>(did: &Did, to: S) -> Result<S::Ok, S::Error> {
-            super::digits::<71, S>("did:nv:", &did.0, to)
+            to.serialize_str(hex_text(&mut [0; 71], "did:nv:", &did.0))
         }
 
         pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Did, D::Error> {
@@ -247,10 +233,10 @@ mod text {
 
     pub mod address {
         use super::Serializer;
-        use crate::model::address::EvmAddress;
+        use crate::model::address::{EvmAddress, hex_text};
 
         pub fn serialize<S: Serializer>(address: &EvmAddress, to: S) -> Result<S::Ok, S::Error> {
-            super::digits::<42, S>("0x", &address.0, to)
+            to.serialize_str(hex_text(&mut [0; 42], "0x", &address.0))
         }
     }
 

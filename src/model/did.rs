@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use alloy::primitives::U256;
 
-use super::address::hex_decode;
+use super::address::{hex_decode, hex_text};
 
 /// A `did:nv:` identifier: 32 bytes. A service's DID names its description at the marketplace; a plan's
 /// (subscription's) is at the same time the ERC-1155 token id whose balance is the holder's credits.
@@ -78,8 +78,7 @@ impl FromStr for Did {
 
 impl fmt::Display for Did {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PREFIX)?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(hex_text(&mut [0; 71], PREFIX, &self.0))
     }
 }
 

@@ -1099,7 +1099,7 @@ mod tests {
     #[test]
     #[ignore = "a measurement"]
     fn figures() {
-        let directory = tempfile::tempdir_in(option_env!("SPOOL_BENCH").unwrap_or("/var/tmp")).unwrap();
+        let directory = tempfile::tempdir_in("/var/tmp").unwrap();
         let spool = Spool::open(&SpoolOptions {
             max_bytes: 4 << 30,
             segment_bytes: 8 << 20,
