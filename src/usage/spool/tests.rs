@@ -80,8 +80,11 @@ fn what_a_killed_process_had_appended_is_delivered_by_the_next_and_what_it_had_a
     assert_eq!((next.stats().recovered_total, next.recovered_left(), next.recovered_drained()), (497, 497, false));
     next.append(&sample(1000)).unwrap();
     let batch = next.next_batch(10_000).unwrap();
-    let numbers: Vec<_> = batch.events.iter().map(|event| event.event_id.as_u64_pair().1).collect();
-    assert_eq!(numbers, (3..500).chain([1000]).collect::<Vec<_>>(), "those of the earlier run first");
+    let mut numbers: Vec<_> = batch.events.iter().map(|event| event.event_id.as_u64_pair().1).collect();
+    assert_eq!(numbers.pop(), Some(1000), "those of the earlier run first");
+    // Files are numbered when they are made, a few ahead, and used as threads happen to need them.
+    numbers.sort_unstable();
+    assert!(numbers.iter().copied().eq(3..500), "{numbers:?}");
     next.ack(batch);
     assert!(next.recovered_drained());
     eventually("finished files are removed", || segments_in(left.path()) <= 1 + STANDBY);
