@@ -18,7 +18,7 @@ use std::{cell::Cell, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, Version, header};
 use ipnet::IpNet;
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
@@ -442,13 +442,13 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// Whether a response's header is all there is. Pingora has announced chunks by now if a body of unknown length follows,
-/// so a header that announces nothing announces that nothing comes.
+/// Whether a response's header is all there is. From an HTTP/1 upstream Pingora has announced chunks by now if a body of
+/// unknown length follows, so a header that announces nothing announces that nothing comes. HTTP/2 announces nothing.
 fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
     let status = response.status.as_u16();
     let announced = content_length(&response.headers);
     let chunked = response.headers.contains_key(header::TRANSFER_ENCODING);
-    method == Method::HEAD || matches!(status, 101 | 204 | 304) || announced == Some(0) || (announced.is_none() && !chunked)
+    method == Method::HEAD || matches!(status, 101 | 204 | 304) || announced == Some(0) || (announced.is_none() && !chunked && response.version != Version::HTTP_2)
 }
 
 fn write_line(log: &AccessLog, session: &Session, ctx: &Context, status: u16) {
