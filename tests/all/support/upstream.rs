@@ -209,7 +209,8 @@ impl Upstream {
         h2c: bool,
         handler: impl Fn(&Received) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let listener = run(TcpListener::bind(address)).unwrap();
+        // Only a test that needs a port of its own may have to wait for it.
+        let listener = super::eventually("the port is free", || run(TcpListener::bind(address)).ok());
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             handler: Box::new(handler),
