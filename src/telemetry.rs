@@ -21,14 +21,15 @@ use crate::config::{Log, LogFormat};
 /// Starts the program's log on standard error, so that standard output is the access log alone.
 ///
 /// Pingora logs through the `log` crate, which arrives here too. Its listener reports every failed handshake as an
-/// error, which a scanner can cause at will, and its proxy logs what [`crate::proxy`] logs better: both are silent.
+/// error, which a scanner can cause at will, its pool every connection that another request was quicker to look at, and
+/// its proxy logs what [`crate::proxy`] logs better: all three are silent.
 ///
 /// # Errors
 /// When a log was started before.
 pub fn start(log: Log) -> anyhow::Result<()> {
     let level = log.level.as_str();
     let filter = format!(
-        "{level},pingora_core=warn,pingora_core::services::listening=off,pingora_core::apps=off,pingora_proxy=off,sqlx=warn,hyper_util=info,reqwest=info,h2=info,rustls=info"
+        "{level},pingora_core=warn,pingora_core::services::listening=off,pingora_core::apps=off,pingora_core::connectors=off,pingora_proxy=off,sqlx=warn,hyper_util=info,reqwest=info,h2=info,rustls=info"
     );
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(filter)?).with_writer(std::io::stderr);

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use hyper::body::Frame;
 
 use super::support::{
-    Client, Gate, Gateway, IN_QUERY, Part, Reply, Request, Settings, Token, Upstream, eventually, free_port, h2, loopback,
-    tls::Authority, token::HOLDER,
+    Client, Gate, Gateway, IN_QUERY, Part, Reply, Request, Settings, Token, Upstream, eventually, free_port, h2,
+    loopback, tls::Authority, token::HOLDER,
 };
 
 /// A gateway with an open route to an upstream.
@@ -41,8 +41,19 @@ fn path_and_query_arrive_as_they_were_sent() {
     let upstream = Upstream::start();
     let gateway = open(&upstream);
     for target in [
-        "/", "/a/b", "/a%20b", "/a%2Fb", "//a//b", "/caf%C3%A9", "/a%25b", "/did:nv:11/x", "/a;b=c", "/%41",
-        "/x?a=b&c=%20%22%2e%2e/..", "/x?", "/x?a?b",
+        "/",
+        "/a/b",
+        "/a%20b",
+        "/a%2Fb",
+        "//a//b",
+        "/caf%C3%A9",
+        "/a%25b",
+        "/did:nv:11/x",
+        "/a;b=c",
+        "/%41",
+        "/x?a=b&c=%20%22%2e%2e/..",
+        "/x?",
+        "/x?a?b",
     ] {
         let answer = gateway.send(&Request::get(target));
         let expected = if target == "/%41" { "/A" } else { target };
@@ -57,7 +68,8 @@ fn server_sent_events_arrive_as_they_are_made() {
     let (gateway, token) = paid(&upstream, Settings::file());
     let gates = [Gate::closed(), Gate::closed()];
     let event = |text: &str| Part::Data(format!("data: {text}\n\n").into_bytes());
-    let parts = [event("one"), Part::Wait(gates[0].clone()), event("two"), Part::Wait(gates[1].clone()), event("three")];
+    let parts =
+        [event("one"), Part::Wait(gates[0].clone()), event("two"), Part::Wait(gates[1].clone()), event("three")];
     upstream.on("/events", Reply::parts(parts).header("Content-Type", "text/event-stream").credits("4"));
 
     let mut client = gateway.client();
@@ -114,7 +126,10 @@ fn a_body_over_the_limit_is_refused_announced_or_not() {
     assert_eq!(upstream.requests(), 0, "it did not get as far as the upstream");
 
     let mut client = gateway.client();
-    client.write(format!("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n{}\r\n0\r\n\r\n", "x".repeat(1001)));
+    client.write(format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n{}\r\n0\r\n\r\n",
+        "x".repeat(1001)
+    ));
     let chunked = client.answer("POST");
     assert_eq!((chunked.status, chunked.error().as_str()), (413, "body_too_large"));
     assert!(upstream.received().iter().all(|request| !request.complete), "the upstream got no whole request");
@@ -157,7 +172,8 @@ fn a_request_in_absolute_form_goes_to_the_endpoint_of_its_origin_and_no_other() 
     let upstream = Upstream::start();
     let (gateway, token) = paid(&upstream, Settings::file());
     let address = upstream.address;
-    let answer = gateway.send(&Request::get(&format!("http://{address}/p?{IN_QUERY}")).token(&token).host(&address.to_string()));
+    let answer =
+        gateway.send(&Request::get(&format!("http://{address}/p?{IN_QUERY}")).token(&token).host(&address.to_string()));
     assert_eq!(answer.status, 200, "{}", answer.text());
     let received = upstream.only();
     assert_eq!(received.target, format!("/p?{IN_QUERY}"));
@@ -165,8 +181,11 @@ fn a_request_in_absolute_form_goes_to_the_endpoint_of_its_origin_and_no_other() 
 
     let (port, host) = (address.port(), address.ip());
     for elsewhere in [
-        format!("http://127.0.0.2:{port}/p"), format!("http://{host}:{}/p", port ^ 1), format!("https://{host}:{port}/p"),
-        format!("http://other.example/p"), format!("http://localhost:{port}/p"),
+        format!("http://127.0.0.2:{port}/p"),
+        format!("http://{host}:{}/p", port ^ 1),
+        format!("https://{host}:{port}/p"),
+        format!("http://other.example/p"),
+        format!("http://localhost:{port}/p"),
     ] {
         let host = elsewhere.split('/').nth(2).unwrap();
         let answer = gateway.send(&Request::get(&elsewhere).token(&token).host(host));
@@ -237,7 +256,9 @@ fn contradictory_framing_is_refused_or_read_in_one_way_only() {
     }
     // Both framings: one request at the most, and nothing after it.
     let mut client = gateway.client();
-    client.write(format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"));
+    client.write(format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"
+    ));
     let answer = client.answer("POST");
     assert!(matches!(answer.status, 200 | 400), "{}", answer.head);
     assert!(client.rest().is_empty());
@@ -422,7 +443,10 @@ fn a_websocket_goes_through_and_is_authorised_like_any_request() {
 fn forwarded_fields_are_believed_only_from_a_proxy_we_know() {
     let upstream = Upstream::start();
     let from_proxy = |request: Request| {
-        request.header("X-Forwarded-For", "9.9.9.9").header("X-Forwarded-Proto", "https").header("X-Forwarded-Host", "shop.example")
+        request
+            .header("X-Forwarded-For", "9.9.9.9")
+            .header("X-Forwarded-Proto", "https")
+            .header("X-Forwarded-Host", "shop.example")
     };
     let gateway = open(&upstream);
     gateway.send(&from_proxy(Request::get("/")));
@@ -432,7 +456,8 @@ fn forwarded_fields_are_believed_only_from_a_proxy_we_know() {
     assert_eq!(stranger.header("x-forwarded-host"), None);
     drop(gateway);
 
-    let gateway = Gateway::start(Settings::file().server("trusted_proxies = [\"127.0.0.0/8\"]").open(upstream.address, ""));
+    let gateway =
+        Gateway::start(Settings::file().server("trusted_proxies = [\"127.0.0.0/8\"]").open(upstream.address, ""));
     gateway.send(&from_proxy(Request::get("/")));
     let trusted = upstream.only();
     assert_eq!(trusted.header("x-forwarded-for"), Some("9.9.9.9, 127.0.0.1"));
@@ -453,14 +478,23 @@ fn http2_goes_through_with_the_answers_trailers() {
     let (gateway, token) = paid(&upstream, settings);
     upstream.on(
         "/grpc",
-        Reply::parts([Part::Data(b"answer".to_vec())]).header("Trailer", "NVMCreditsConsumed").trailer("nvmcreditsconsumed", "7").trailer("grpc-status", "0"),
+        Reply::parts([Part::Data(b"answer".to_vec())])
+            .header("Trailer", "NVMCreditsConsumed")
+            .trailer("nvmcreditsconsumed", "7")
+            .trailer("grpc-status", "0"),
     );
 
     let mut client = h2::Client::connect(gateway.tls, "gate.test", authority.http2());
     let trailers: http::HeaderMap = [("x-checksum".parse().unwrap(), "abc".parse().unwrap())].into_iter().collect();
-    let request = http::Request::post("https://gate.test/grpc").header("authorization", format!("Bearer {token}")).header("te", "trailers");
+    let request = http::Request::post("https://gate.test/grpc")
+        .header("authorization", format!("Bearer {token}"))
+        .header("te", "trailers");
     let answer = client.send(request, vec![Frame::data(Bytes::from_static(b"question")), Frame::trailers(trailers)]);
-    assert_eq!((answer.status, answer.body.as_slice(), answer.complete), (200, b"answer".as_slice(), true), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.body.as_slice(), answer.complete),
+        (200, b"answer".as_slice(), true),
+        "{answer:?}"
+    );
     assert!(answer.trailers.contains(&("grpc-status".to_owned(), "0".to_owned())), "{answer:?}");
     let received = upstream.only();
     assert!(received.http2);

@@ -17,7 +17,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::{
-    IN_QUERY, PATIENCE, client::{Answer, Client, Request}, eventually, free_port, loopback, program, secrets,
+    IN_QUERY, PATIENCE,
+    client::{Answer, Client, Request},
+    eventually, free_port, loopback, program, secrets,
     token::{KEY, PHRASE},
     within,
 };
@@ -163,7 +165,13 @@ impl Gateway {
         let [http, tls, admin, introspection] = [(); 4].map(|()| loopback(free_port()));
         let data = directory.path().join("data");
         let gateway = Self {
-            http, tls, admin, introspection, directory, data, settings,
+            http,
+            tls,
+            admin,
+            introspection,
+            directory,
+            data,
+            settings,
             child: None,
             readers: Vec::new(),
             out: Arc::default(),
@@ -189,10 +197,13 @@ impl Gateway {
 
     fn write(&self) {
         let settings = &self.settings;
-        let (server, usage, egress, database) = (&settings.server, &settings.usage, &settings.egress, &settings.database);
+        let (server, usage, egress, database) =
+            (&settings.server, &settings.usage, &settings.egress, &settings.database);
         let mut text = format!(
             "[server]\ndata_dir = \"{}\"\n{server}\n[admin]\naddress = \"{}\"\n[egress]\n{egress}\n[nevermined]\n{}\n",
-            self.data.display(), self.admin, settings.nevermined,
+            self.data.display(),
+            self.admin,
+            settings.nevermined,
         );
         if !usage.is_empty() {
             write!(text, "[usage]\n{usage}\n").unwrap();
@@ -466,7 +477,11 @@ pub fn storm(address: SocketAddr, request: &Request, times: usize, connections: 
         spawn_blocking(move || {
             let mut answers = Vec::new();
             let mut client = Client::connect(address);
-            let take = || left.fetch_update(std::sync::atomic::Ordering::SeqCst, std::sync::atomic::Ordering::SeqCst, |n| n.checked_sub(1));
+            let take = || {
+                left.fetch_update(std::sync::atomic::Ordering::SeqCst, std::sync::atomic::Ordering::SeqCst, |n| {
+                    n.checked_sub(1)
+                })
+            };
             while take().is_ok() {
                 client.write(bytes.as_slice());
                 let answer = client.answer(&method);
