@@ -350,7 +350,10 @@ impl ProxyHttp for Gateway {
     /// Nothing has been sent when a connection cannot be made, so the next address is tried.
     fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
         ctx.attempt = ctx.attempt.saturating_add(1);
-        ctx.failure = Some("connect");
+        ctx.failure = Some(match failure_of(&error) {
+            (_, kind @ ("tls" | "timeout")) => kind,
+            _ => "connect",
+        });
         error.set_retry(ctx.attempt < MAX_ATTEMPTS);
         error
     }

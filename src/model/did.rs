@@ -53,11 +53,10 @@ impl Did {
 
     /// Reads a host label back. Unlike the replaced system this also finds identifiers that begin with zeros, and
     /// takes a label for a DID only if it is plausible as one: 40 to 50 base-36 digits, so that `www` or `api` never
-    /// cause a look-up (a random DID has fewer than 40 digits once in 2⁵⁰).
+    /// cause a look-up (a random DID has fewer than 40 digits once in 2⁵⁰). Host names are alike in any case.
     #[must_use]
     pub fn from_label(label: &str) -> Option<Self> {
-        let plausible =
-            (40..=50).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
+        let plausible = (40..=50).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric());
         if !plausible {
             return None;
         }
@@ -114,12 +113,13 @@ mod tests {
             let did = Did::from_digits(digits).unwrap();
             assert_eq!(did.to_label(), label);
             assert_eq!(Did::from_label(label), Some(did));
+            assert_eq!(Did::from_label(&label.to_uppercase()), Some(did));
         }
     }
 
     #[test]
     fn ordinary_host_names_are_not_labels() {
-        for label in ["www", "api", "localhost", "", "api-foo", &"z".repeat(50), &"Z".repeat(45), &"1".repeat(51)] {
+        for label in ["www", "api", "localhost", "", "api-foo", &"z".repeat(50), &"-".repeat(45), &"1".repeat(51)] {
             assert_eq!(Did::from_label(label), None, "{label}");
         }
     }

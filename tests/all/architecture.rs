@@ -52,7 +52,8 @@ const MAY_USE: [(&str, &[&str]); 18] = [
 const OUTSIDE: [(&str, &[&str]); 6] = [
     ("pingora", &["proxy", "server"]),
     ("pingora_proxy", &["proxy", "server"]),
-    ("axum", &["decision", "admin", "server"]),
+    // The demonstration brings a service of its own.
+    ("axum", &["decision", "admin", "server", "cli"]),
     ("josekit", &["jose"]),
     ("sqlx", &["store"]),
     ("alloy", &["chain", "model"]),

@@ -12,6 +12,8 @@ mod chain;
 #[cfg(test)]
 mod credits;
 #[cfg(test)]
+mod drill_kill;
+#[cfg(test)]
 mod drop_in;
 #[cfg(test)]
 mod explain;

@@ -5,6 +5,7 @@
 //! gateway never keeps the gateway waiting. Nothing here sleeps for luck: [`eventually`] waits for a condition.
 
 pub mod client;
+pub mod cluster;
 pub mod database;
 pub mod gateway;
 pub mod h2;
@@ -25,7 +26,7 @@ pub use self::{
     client::{Answer, Client, Request},
     gateway::{Gateway, Settings},
     token::Token,
-    upstream::{Gate, Part, Received, Reply, Upstream},
+    upstream::{Gate, Part, Reply, Upstream},
 };
 
 /// How long anything may take that is expected to happen. Long, because it is only ever waited out when a test fails.
