@@ -41,7 +41,7 @@ use crate::{
     config::{Compatibility, CredentialKind, WhenFull},
     metrics::Metrics,
     model::{
-        clock::Timestamp,
+        clock::{self, Timestamp},
         credits,
         decision::{Denial, Dependency},
         did::Did,
@@ -178,7 +178,8 @@ impl ProxyHttp for Gateway {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context::new(self.serving.load_full(), self.ids.next())
+        let at_micros = clock::now_micros();
+        Context::new(self.serving.load_full(), self.ids.next(at_micros), at_micros)
     }
 
     /// None: Pingora's compression would otherwise be asked about every request.
@@ -534,9 +535,9 @@ impl Default for Ids {
 }
 
 impl Ids {
-    /// The next one.
+    /// The next one, for a request that arrived then.
     #[must_use]
-    pub fn next(&self) -> Uuid {
+    pub fn next(&self, at_micros: i64) -> Uuid {
         let (thread, count) = COUNTER.with(|counter| {
             let (mut thread, count) = counter.get();
             if thread == u16::MAX {
@@ -548,7 +549,7 @@ impl Ids {
         let mut random = [0; 10];
         let parts = count.to_be_bytes().into_iter().chain(thread.to_be_bytes()).chain(self.process);
         random.iter_mut().zip(parts).for_each(|(byte, part)| *byte = part);
-        let millis = u64::try_from(crate::model::clock::now_micros() / 1000).unwrap_or(0);
+        let millis = u64::try_from(at_micros / 1000).unwrap_or(0);
         uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
 }
@@ -563,7 +564,7 @@ mod tests {
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 let ids = Arc::clone(&ids);
-                std::thread::spawn(move || (0..10_000).map(|_| ids.next()).collect::<Vec<_>>())
+                std::thread::spawn(move || (0..10_000).map(|_| ids.next(1_795_420_041_000_001)).collect::<Vec<_>>())
             })
             .collect();
         let all: Vec<Uuid> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();

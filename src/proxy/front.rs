@@ -198,7 +198,10 @@ impl HeaderWatch {
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "the request's header is too large"));
         }
         header.bytes = header.bytes.saturating_add(bytes);
-        let begun = *header.first_byte.get_or_insert_with(Instant::now);
+        let Some(begun) = header.first_byte else {
+            header.first_byte = Some(Instant::now());
+            return Ok(());
+        };
         if begun.elapsed() > self.limits.header_timeout {
             return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the request's header took too long"));
         }

@@ -82,15 +82,15 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
     remove_spoofed(request, told.trusted);
 
     if let Some(client) = told.client {
-        let client = client.to_canonical().to_string();
+        let client = value(client.to_canonical().to_string())?;
         let chain = match forwarded_for {
-            Some(before) => format!("{before}, {client}"),
+            Some(before) => value(format!("{before}, {}", client.to_str().unwrap_or_default()))?,
             None => client.clone(),
         };
         request.insert_header(FORWARDED_FOR, chain)?;
         request.insert_header(REAL_IP, client)?;
     }
-    request.insert_header(FORWARDED_PROTO, forwarded_proto.unwrap_or(told.scheme))?;
+    request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(forwarded_proto.unwrap_or(told.scheme)))?;
     request.insert_header(REQUEST_ID, told.request_id)?;
     if let Some(identity) = &told.identity {
         for (name, value) in [(USER_ID, identity.user_id), (SCOPE, &identity.scope), (OWNER, identity.owner)] {
@@ -115,6 +115,12 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
         request.insert_header(header::HOST, host)?;
     }
     Ok(())
+}
+
+/// A value out of a text, without a copy.
+fn value(text: String) -> Result<HeaderValue> {
+    HeaderValue::try_from(text)
+        .map_err(|_| pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "a value of ours"))
 }
 
 /// Removes our fields in every spelling. An underscore for a hyphen makes another field here, and the same variable for
