@@ -1,7 +1,7 @@
 //! The enforcement point: Pingora's phases, in the order in which a request goes through them.
 //!
-//! [`Gateway::decide`] is the heart: it reads like the table in `docs/architecture.md`. There is no way to an upstream
-//! without the [`Permit`](crate::authz::Permit) that it puts into the context, and no branch for upgrades or other
+//! `Gateway::decide` is the heart: it reads like the table in `docs/architecture.md`. There is no way to an upstream
+//! without the [`Permit`] that it puts into the context, and no branch for upgrades or other
 //! special requests: a request is authorised, whatever it asks to become.
 
 pub mod context;
@@ -18,7 +18,7 @@ use std::{cell::Cell, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, Version, header};
 use ipnet::IpNet;
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
@@ -401,8 +401,12 @@ impl Gateway {
     /// Settles a request whose answer did not come to its end. A client that goes away has had what it took, or nobody
     /// would read the last byte any more; what the upstream broke off was not delivered.
     fn settle_unfinished(&self, session: &Session, error: Option<&Error>, ctx: &mut Context, status: u16) {
-        let by_client = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
-        let delivered = if by_client || error.is_none() { status } else { BROKEN_OFF };
+        let by_client = error.is_none_or(|error| *error.esource() == ErrorSource::Downstream);
+        let delivered = match status {
+            0 => NOBODY_WAITED,
+            begun if !by_client && (200..300).contains(&begun) => BROKEN_OFF,
+            status => status,
+        };
         if self.settle(ctx, session.req_header().method.as_str(), delivered).is_err() {
             self.metrics.spool_dropped.inc();
         }
@@ -415,8 +419,10 @@ impl Gateway {
     }
 }
 
-/// Recorded as the status of an answer that the upstream did not finish: nothing is charged for it.
+/// Recorded as the status of an answer that the upstream began and did not finish: nothing is charged for it.
 const BROKEN_OFF: u16 = 502;
+/// Recorded where the client left before an answer, as NGINX does.
+const NOBODY_WAITED: u16 = 499;
 /// How many addresses of an upstream are tried.
 const MAX_ATTEMPTS: usize = 3;
 /// How long the rest of a refused request's body is read, so that its connection can be used again.
@@ -461,16 +467,16 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// Whether a response's header is all there is. Pingora has announced chunks by now if a body of unknown length follows,
-/// so a header that announces nothing announces that nothing comes.
+/// Whether a response's header is all there is. From an HTTP/1 upstream Pingora has announced chunks by now if a body of
+/// unknown length follows, so a header that announces nothing announces that nothing comes. HTTP/2 need announce nothing.
 fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
     let status = response.status.as_u16();
     let announced = content_length(&response.headers);
-    let chunked = response.headers.contains_key(header::TRANSFER_ENCODING);
+    let silent = announced.is_none() && !response.headers.contains_key(header::TRANSFER_ENCODING);
     method == Method::HEAD
         || matches!(status, 101 | 204 | 304)
         || announced == Some(0)
-        || (announced.is_none() && !chunked)
+        || (silent && response.version != Version::HTTP_2)
 }
 
 fn write_line(log: &AccessLog, session: &Session, ctx: &Context, status: u16) {

@@ -58,6 +58,10 @@ pub enum StoreError {
     /// The database said no, or nothing.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+    /// The tables of the replaced system did not take a row. That concerns every event and not one: what a client can
+    /// choose is cut to fit them.
+    #[error("the access tables: {0}")]
+    AccessTables(#[source] sqlx::Error),
     /// A migration could not be applied.
     #[error(transparent)]
     Migration(#[from] sqlx::migrate::MigrateError),
@@ -220,7 +224,7 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::TimedOut => true,
-            Self::Database(error) => match error {
+            Self::Database(error) | Self::AccessTables(error) => match error {
                 sqlx::Error::Io(_)
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::WorkerCrashed
@@ -257,9 +261,7 @@ fn is_passing(code: &str) -> bool {
     }
 }
 
-/// Postgres: data exception, check violation. `SQLite`: a check, the type of a strict table, too big, mismatch. A
-/// missing value (23502) is not among them: events miss nothing our own tables want, so it is a column that somebody
-/// added to the replaced system's tables, and concerns every event.
+/// Postgres: data exception, check violation. `SQLite`: a check, the type of a strict table, too big, mismatch.
 fn is_about_data(code: &str) -> bool {
     match code.parse::<u32>() {
         Ok(sqlite) if code.len() < 5 => matches!(sqlite, 18 | 20 | 275 | 3091),

@@ -20,14 +20,15 @@ use crate::config::{Log, LogFormat};
 /// Starts the program's log on standard error, so that standard output is the access log alone.
 ///
 /// Pingora logs through the `log` crate, which arrives here too. Its listener reports every failed handshake as an
-/// error, which a scanner can cause at will, and its proxy logs what [`crate::proxy`] logs better: both are silent.
+/// error, which a scanner can cause at will, its pool every connection that another request was quicker to look at, and
+/// its proxy logs what [`crate::proxy`] logs better: all three are silent.
 ///
 /// # Errors
 /// When a log was started before.
 pub fn start(log: Log) -> anyhow::Result<()> {
     let level = log.level.as_str();
     let filter = format!(
-        "{level},pingora_core=warn,pingora_core::services::listening=off,pingora_core::apps=off,pingora_proxy=off,sqlx=warn,hyper_util=info,reqwest=info,h2=info,rustls=info"
+        "{level},pingora_core=warn,pingora_core::services::listening=off,pingora_core::apps=off,pingora_core::connectors=off,pingora_proxy=off,sqlx=warn,hyper_util=info,reqwest=info,h2=info,rustls=info"
     );
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(filter)?).with_writer(std::io::stderr);
@@ -64,7 +65,8 @@ impl AccessLog {
     /// When no thread can be had.
     pub fn start() -> anyhow::Result<Arc<Self>> {
         let buffers = (0..BUFFERS).map(|_| Mutex::default()).collect();
-        let log = Arc::new(Self { buffers, spare: Mutex::default(), next: AtomicUsize::new(0), dropped: AtomicU64::new(0) });
+        let log =
+            Arc::new(Self { buffers, spare: Mutex::default(), next: AtomicUsize::new(0), dropped: AtomicU64::new(0) });
         let writer = Arc::clone(&log);
         std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
             loop {
@@ -261,8 +263,13 @@ fn timestamp(at_micros: i64, out: &mut Vec<u8>) {
     let (year, month, day) = civil(days);
     let seconds = micros / 1_000_000;
     let parts = [
-        (year, 4, b'-'), (month, 2, b'-'), (day, 2, b'T'),
-        (seconds / 3600, 2, b':'), (seconds / 60 % 60, 2, b':'), (seconds % 60, 2, b'.'), (micros % 1_000_000, 6, b'Z'),
+        (year, 4, b'-'),
+        (month, 2, b'-'),
+        (day, 2, b'T'),
+        (seconds / 3600, 2, b':'),
+        (seconds / 60 % 60, 2, b':'),
+        (seconds % 60, 2, b'.'),
+        (micros % 1_000_000, 6, b'Z'),
     ];
     for (value, digits, after) in parts {
         decimal(out, u64::try_from(value).unwrap_or(0), digits);

@@ -106,7 +106,7 @@ impl TokenVerifier {
     /// [`NO_USABLE_ENDPOINT`](crate::model::endpoint::NO_USABLE_ENDPOINT).
     pub fn identify(&self, presented: &Presented<'_>, now: Timestamp) -> Result<Option<Arc<Identity>>, Denial> {
         let Some(unverified_token) = presented.authorization.token()? else { return Ok(None) };
-        let identity = self.genuine(unverified_token).map_err(Denial::InvalidCredential)?;
+        let identity = self.genuine(unverified_token, now).map_err(Denial::InvalidCredential)?;
         if identity.expires_at.is_some_and(|moment| moment <= now) {
             return Err(Denial::InvalidCredential("expired"));
         }
@@ -138,8 +138,8 @@ impl TokenVerifier {
         self.backend.as_ref().filter(|backend| backend.origin == *endpoint.origin())
     }
 
-    /// What a token says, once it is known to be genuine. Its time is not looked at.
-    fn genuine(&self, unverified_token: &str) -> Result<Arc<Identity>, Reason> {
+    /// What a token says, once it is known to be genuine. Its time is looked at only to explain why it cannot be read.
+    fn genuine(&self, unverified_token: &str, now: Timestamp) -> Result<Arc<Identity>, Reason> {
         if unverified_token.len() > self.max_token_bytes {
             return Err(jose::JweError::TooLong.reason());
         }
@@ -147,7 +147,8 @@ impl TokenVerifier {
             return Ok(identity);
         }
         let payload = jose::decrypt_compact(unverified_token, &self.keys).map_err(jose::JweError::reason)?;
-        let identity = Arc::new(claims::parse(&payload)?);
+        let malformed = |reason| if claims::is_expired(&payload, now) { "expired" } else { reason };
+        let identity = Arc::new(claims::parse(&payload).map_err(malformed)?);
         self.genuine.insert(TokenText(Secret::new(unverified_token.to_owned())), Arc::clone(&identity));
         Ok(identity)
     }

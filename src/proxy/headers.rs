@@ -119,7 +119,8 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
 
 /// A value out of a text, without a copy.
 fn value(text: String) -> Result<HeaderValue> {
-    HeaderValue::try_from(text).map_err(|_| pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "a value of ours"))
+    HeaderValue::try_from(text)
+        .map_err(|_| pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "a value of ours"))
 }
 
 /// Removes our fields in every spelling. An underscore for a hyphen makes another field here, and the same variable for

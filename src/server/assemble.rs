@@ -81,7 +81,7 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Writer)> {
         store.clone(),
         WriterOptions { drain: config.server.grace_period, ..WriterOptions::default() },
     );
-    let timeout = config.database.timeout + config.chain.as_ref().map_or(Duration::ZERO, |chain| chain.timeout);
+    let timeout = config.database.timeout;
     let books = Books {
         store: store.clone(),
         facts: Arc::clone(&facts),
@@ -92,7 +92,7 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Writer)> {
     let options = LedgerOptions {
         refresh: config.credits.refresh,
         stale_for: config.chain.as_ref().map_or(STALE_FOR, |chain| chain.freshness.stale_for),
-        patience: timeout,
+        patience: timeout + config.chain.as_ref().map_or(Duration::ZERO, |chain| chain.timeout),
         max_accounts: config.credits.max_accounts,
     };
     let ledger = Ledger::new(options, Arc::new(books), outside.clone());

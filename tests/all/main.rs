@@ -2,6 +2,28 @@
 
 // `cfg(test)` is always true here; written out, it tells clippy that all of it is test code.
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod authorization;
+#[cfg(test)]
+mod chain;
+#[cfg(test)]
+mod credits;
+#[cfg(test)]
+mod drop_in;
+#[cfg(test)]
+mod explain;
+#[cfg(test)]
+mod forwarding;
+#[cfg(test)]
+mod introspect;
+#[cfg(test)]
 mod store;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod usage;

@@ -412,7 +412,7 @@ async fn each_report_is_claimed_by_one_and_due_again_when_its_lease_ends() {
         events.push(UsageEvent { open: true, holder: None, charged: Credits::ZERO, ..event(42) });
         store.append_usage(&events).await.unwrap();
         store.append_usage(&events).await.unwrap();
-        let (now, lease) = (THEN + DAY, Duration::from_secs(60));
+        let (now, lease) = (THEN + DAY, Duration::from_mins(1));
         assert_eq!(store.claim_reports(10, THEN - 1, lease).await.unwrap(), vec![], "not due yet");
 
         let claims =
@@ -499,8 +499,8 @@ const ACCESS_TABLES: [&str; 3] = [
     r#"
     create type queue_status as enum ('Pending', 'Done', 'Error');
     create table "accessTransactions" (
-        extra serial, "atxId" uuid not null unique, did varchar not null, owner varchar, consumer varchar, "assetType" varchar, endpoint varchar, "accessResult" text,
-        "nvmCredits" numeric, "createdAt" timestamp not null, "updatedAt" timestamp not null, primary key (extra));
+        extra serial, "atxId" uuid not null unique, did varchar not null, owner varchar, consumer varchar(42), "assetType" varchar, endpoint varchar, "accessResult" text,
+        "nvmCredits" numeric(12, 2), "createdAt" timestamp not null, "updatedAt" timestamp not null, primary key (extra));
     create table "accessProcessorQueue" (
         "atxId" uuid primary key references "accessTransactions" ("atxId"), status queue_status not null, retried smallint not null,
         "errorMessage" varchar, "createdAt" timestamp not null, "updatedAt" timestamp not null);
@@ -532,14 +532,18 @@ async fn the_replaced_system_finds_each_delivered_request_once_whatever_types_it
         .fetch_all(&mut connection)
         .await
         .unwrap();
-        let most = if before.contains("integer") { "2147483647" } else { "9223372036854775807" };
+        let (most, cents) = match before {
+            "" => ("9223372036854775807", ""),
+            integer if integer.contains("integer") => ("2147483647", ""),
+            _ => ("9999999999", ".00"),
+        };
         assert_eq!(
             lines,
             [
-                format!("1|did:nv:55|0x7099|0x3C3C|Service|https://api.example.com/v1/for|200|3|t"),
-                format!("2|did:nv:55|0x7099|0x3C3C|Service|https://api.example.com/v1/for|201|0|t"),
-                format!("3|did:nv:55|0x7099|0x3C3C|Service|https://h/xxxxxxxxxxxxxxxxxxxx|200|{most}|t"),
-                format!("6|did:nv:55|0x7099|0x3C3C|Service|https://api.example.com/v1/for|200|2|t"),
+                format!("1|did:nv:55|0x7099|0x3C3C|Service|https://api.example.com/v1/for|200|3{cents}|t"),
+                format!("2|did:nv:55|0x7099|0x3C3C|Service|https://api.example.com/v1/for|201|0{cents}|t"),
+                format!("3|did:nv:55|0x7099|0x3C3C|Service|https://h/xxxxxxxxxxxxxxxxxxxx|200|{most}{cents}|t"),
+                format!("6|did:nv:55|0x7099|0x3C3C|Service|https://api.example.com/v1/for|200|2{cents}|t"),
             ]
         );
         let queued = r#"select concat_ws('|', right("atxId"::text, 1), status, retried, "errorMessage") from "accessProcessorQueue" order by "createdAt""#;
@@ -579,13 +583,22 @@ async fn a_table_of_the_replaced_system_that_we_cannot_fill_loses_no_usage() {
     let error = fixture.store.append_usage(&[event(1)]).await.unwrap_err();
     assert!(!error.is_data(), "it is the table's fault, and concerns every event: {error:?}");
     assert_eq!(fixture.store.list_usage(&UsageFilter::default(), 10).await.unwrap(), vec![]);
+    let mut connection = PgConnection::connect(&fixture.url).await.unwrap();
+    let wrong_type = r#"
+        drop table "accessTransactions";
+        create table "accessTransactions" (
+            "atxId" bigint primary key, did text, owner text, consumer text, "assetType" text, endpoint text, "accessResult" text,
+            "nvmCredits" bigint, "createdAt" timestamptz, "updatedAt" timestamptz);
+    "#;
+    connection.execute(wrong_type).await.unwrap();
+    let error = fixture.store.append_usage(&[event(1)]).await.unwrap_err();
+    assert!(!error.is_data(), "{error:?}");
     let repair = r#"
         drop table "accessTransactions";
         create table "accessTransactions" (
             "atxId" uuid primary key, did text, owner text, consumer text, "assetType" text, endpoint text, "accessResult" text,
             "nvmCredits" bigint, "createdAt" timestamptz, "updatedAt" timestamptz, added_by_somebody text not null);
     "#;
-    let mut connection = PgConnection::connect(&fixture.url).await.unwrap();
     connection.execute(repair).await.unwrap();
     let error = fixture.store.append_usage(&[event(1)]).await.unwrap_err();
     assert!(!error.is_data(), "{error:?}");

@@ -59,7 +59,9 @@ impl Working {
             let settled = Arc::clone(&settled);
             move |events: &[UsageEvent]| {
                 let mut settled = settled.lock().unwrap();
-                events.iter().for_each(|event| *settled.entry(event.event_id).or_default() += 1);
+                for event in events {
+                    *settled.entry(event.event_id).or_default() += 1;
+                }
             }
         };
         let task = tokio::spawn(writer.run(hook, async {

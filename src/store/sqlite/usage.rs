@@ -134,7 +134,8 @@ async fn burn(connection: &mut SqliteConnection, burns: &BTreeMap<(Did, EvmAddre
     if burns.is_empty() {
         return Ok(());
     }
-    let burns: Vec<_> = burns.iter().map(|((plan, holder), sum)| json!([plan.to_string(), holder.to_string(), sum])).collect();
+    let burns: Vec<_> =
+        burns.iter().map(|((plan, holder), sum)| json!([plan.to_string(), holder.to_string(), sum])).collect();
     sqlx::query(
         "
         insert into credit_balance (plan, holder, balance, updated_at)
