@@ -4,21 +4,23 @@
 //! without the [`Permit`] that it puts into the context, and no branch for upgrades or other
 //! special requests: a request is authorised, whatever it asks to become.
 
+mod answer;
 pub mod context;
 pub mod front;
 pub mod headers;
+mod ids;
 pub mod request;
 pub mod respond;
 pub mod routes;
 mod settle;
 pub mod upstream;
 
-use std::{cell::Cell, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Version, header};
+use http::{HeaderMap, header};
 use ipnet::IpNet;
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
@@ -27,9 +29,10 @@ use pingora::{
     upstreams::peer::HttpPeer,
 };
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
-use uuid::Uuid;
 
+pub use self::ids::Ids;
 use self::{
+    answer::{announces_credits, content_length, has_no_body, reported},
     context::{Context, Metered, NormalTarget},
     headers::{Authorization as Passed, IdentityHeaders, Told},
     routes::Routes,
@@ -454,34 +457,6 @@ fn failure_of(error: &Error) -> (u16, &'static str) {
     }
 }
 
-/// What a service says it used: one value, or several that say the same.
-fn reported(headers: &HeaderMap) -> Option<credits::Credits> {
-    let mut values = headers.get_all(headers::CREDITS_CONSUMED).iter();
-    let first = values.next()?;
-    values.all(|other| other == first).then(|| credits::parse_report(first.as_bytes())).flatten()
-}
-
-fn announces_credits(headers: &HeaderMap) -> bool {
-    let announced = headers.get_all(header::TRAILER).iter().filter_map(|value| value.to_str().ok());
-    announced.flat_map(|names| names.split(',')).any(|name| name.trim().eq_ignore_ascii_case(headers::CREDITS_CONSUMED))
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
-}
-
-/// Whether a response's header is all there is. From an HTTP/1 upstream Pingora has announced chunks by now if a body of
-/// unknown length follows, so a header that announces nothing announces that nothing comes. HTTP/2 need announce nothing.
-fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
-    let status = response.status.as_u16();
-    let announced = content_length(&response.headers);
-    let silent = announced.is_none() && !response.headers.contains_key(header::TRANSFER_ENCODING);
-    method == Method::HEAD
-        || matches!(status, 101 | 204 | 304)
-        || announced == Some(0)
-        || (silent && response.version != Version::HTTP_2)
-}
-
 fn write_line(log: &AccessLog, session: &Session, ctx: &Context, status: u16) {
     let request = session.req_header();
     let identity = ctx.permit.as_ref().and_then(|permit| permit.identity());
@@ -514,80 +489,4 @@ fn write_line(log: &AccessLog, session: &Session, ctx: &Context, status: u16) {
         reason: ctx.denial.as_ref().map(Denial::reason).or(ctx.failure),
         charged: ctx.charged.map(credits::Credits::get),
     });
-}
-
-/// Makes request ids: UUIDs of version 7 (RFC 9562 §5.7) without asking the kernel for each. Their random part is the
-/// process's own random number and a counter of the thread, so two are never the same, and nobody is to guess from one
-/// to the next: an id is a name, not a secret.
-pub struct Ids {
-    process: [u8; 4],
-    threads: std::sync::atomic::AtomicU16,
-}
-
-thread_local! {
-    static COUNTER: Cell<(u16, u32)> = const { Cell::new((u16::MAX, 0)) };
-}
-
-impl Default for Ids {
-    fn default() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "once, for its random part")]
-        let random = Uuid::now_v7();
-        let [.., a, b, c, d] = *random.as_bytes();
-        Self { process: [a, b, c, d], threads: std::sync::atomic::AtomicU16::new(0) }
-    }
-}
-
-impl Ids {
-    /// The next one, for a request that arrived then.
-    #[must_use]
-    pub fn next(&self, at_micros: i64) -> Uuid {
-        let (thread, count) = COUNTER.with(|counter| {
-            let (mut thread, count) = counter.get();
-            if thread == u16::MAX {
-                thread = self.threads.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
-            counter.set((thread, count.wrapping_add(1)));
-            (thread, count)
-        });
-        let mut random = [0; 10];
-        let parts = count.to_be_bytes().into_iter().chain(thread.to_be_bytes()).chain(self.process);
-        random.iter_mut().zip(parts).for_each(|(byte, part)| *byte = part);
-        let millis = u64::try_from(at_micros / 1000).unwrap_or(0);
-        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn request_ids_are_distinct_and_of_version_seven() {
-        let ids = Arc::new(Ids::default());
-        let threads: Vec<_> = (0..4)
-            .map(|_| {
-                let ids = Arc::clone(&ids);
-                std::thread::spawn(move || (0..10_000).map(|_| ids.next(1_795_420_041_000_001)).collect::<Vec<_>>())
-            })
-            .collect();
-        let all: Vec<Uuid> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
-        let distinct: std::collections::HashSet<_> = all.iter().collect();
-        assert_eq!(distinct.len(), 40_000);
-        assert!(all.iter().all(|id| id.get_version_num() == 7));
-    }
-
-    #[test]
-    fn reports_that_contradict_each_other_are_none() {
-        let headers = |values: &[&'static str]| -> HeaderMap {
-            values
-                .iter()
-                .map(|value| (header::HeaderName::from_static(headers::CREDITS_CONSUMED), value.parse().unwrap()))
-                .collect()
-        };
-        assert_eq!(reported(&headers(&["7"])).map(credits::Credits::get), Some(7));
-        assert_eq!(reported(&headers(&["7", "7"])).map(credits::Credits::get), Some(7));
-        for contradictory in [&["7", "8"][..], &["7, 7"], &[], &["x"]] {
-            assert_eq!(reported(&headers(contradictory)), None, "{contradictory:?}");
-        }
-    }
 }
