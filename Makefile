@@ -50,8 +50,9 @@ lint-deny: deps-deny
 	$(CARGO) deny --locked check --hide-inclusion-graph licenses bans sources $(if $(CI_ADVISORIES),advisories)
 
 .PHONY: bench
-bench: deps-build ## Measure our cost per request
-	$(CARGO) bench --locked
+bench: deps-bench ## Measure what a request costs, beside nginx; BENCH_SECONDS=1 BENCH_ROUNDS=1 for a first look
+	$(CARGO) build --locked --release
+	benches/side-by-side
 
 .PHONY: fuzz
 fuzz: deps-fuzz ## Feed nonsense to each parser for FUZZ_SECONDS (600) seconds
@@ -65,9 +66,12 @@ fuzz: deps-fuzz ## Feed nonsense to each parser for FUZZ_SECONDS (600) seconds
 sqlx: deps-build ## Write .sqlx anew, after changing a Postgres statement or a migration
 	scripts/sqlx-prepare
 
-.PHONY: deps-build deps-deny deps-fuzz
+.PHONY: deps-build deps-bench deps-deny deps-fuzz
 deps-build:
 	@scripts/deps build
+
+deps-bench:
+	@scripts/deps build bench
 
 deps-deny: deps-build
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny --version $(CARGO_DENY_VERSION)

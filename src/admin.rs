@@ -16,7 +16,11 @@ use axum::{
 };
 
 use crate::{
-    chain::{Facts, cache::Statistics, fault::{Calls, Fault}},
+    chain::{
+        Facts,
+        cache::Statistics,
+        fault::{Calls, Fault},
+    },
     credits::Ledger,
     metrics::Metrics,
     model::clock::{self, Timestamp},
@@ -130,7 +134,10 @@ impl Watched {
         metrics.access_log_dropped.set(signed(self.access_log.as_ref().map_or(0, |log| log.dropped())));
         for (name, ends) in self.certificates.iter().flat_map(|certificates| certificates.expiry()) {
             let left = ends.0.saturating_sub(Timestamp::now().0);
-            metrics.certificate_days.with_label_values(&[&*name]).set(seconds(left.saturating_mul(1_000_000)) / 86_400.0);
+            metrics
+                .certificate_days
+                .with_label_values(&[&*name])
+                .set(seconds(left.saturating_mul(1_000_000)) / 86_400.0);
         }
         let statistics = [("plans", self.facts.plan_statistics()), ("services", self.facts.service_statistics())];
         for (name, statistics) in statistics {

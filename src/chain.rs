@@ -54,6 +54,20 @@ pub struct ServiceFacts {
 }
 
 impl ServiceFacts {
+    /// A service of which nothing is known but that the plan pays for it with time.
+    fn of_time(service: Did, plan: Did) -> Self {
+        Self {
+            service,
+            plan: Some(plan),
+            plan_kind: PlanKind::Time,
+            price: Price::FREE,
+            owner: String::new(),
+            creator: String::new(),
+            source: CreditSource::Local,
+            open_endpoints: Vec::new(),
+        }
+    }
+
     /// The owner rule of nevermined.md section 7.4 as the replaced system had it: letter for letter the owner or the
     /// creator. An empty claim owns nothing.
     #[must_use]
@@ -189,6 +203,10 @@ impl Facts {
         }
         let market = self.market.as_ref().ok_or(FactError::Unknown)?;
         let (plan_facts, described) = tokio::join!(market.plans.get(&plan), market.services.get(&service));
+        // A plan of time is enough by itself: nothing is counted, so nobody has to say what (nevermined.md section 7.4).
+        if matches!(&plan_facts, Ok(Some(plan)) if plan.kind == PlanKind::Time) && !matches!(described, Ok(Some(_))) {
+            return Ok(Arc::new(ServiceFacts::of_time(service, plan)));
+        }
         // A definite no counts, even if the other question could not be answered.
         if matches!(plan_facts, Ok(None)) || matches!(described, Ok(None)) {
             return Err(FactError::Unknown);

@@ -101,7 +101,11 @@ pub fn run() -> ExitCode {
         Err(error) => {
             let mistaken = error.downcast_ref::<ConfigError>().is_some();
             // Standard error may be closed; there is nobody to tell then.
-            let _ = writeln!(std::io::stderr(), "{}", if mistaken { format!("{error}") } else { format!("tollgate: {error:#}") });
+            let _ = writeln!(
+                std::io::stderr(),
+                "{}",
+                if mistaken { format!("{error}") } else { format!("tollgate: {error:#}") }
+            );
             ExitCode::from(if mistaken { 2 } else { 1 })
         }
     }
@@ -114,7 +118,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Serve) => {
             let config = sources.load()?;
             telemetry::start(config.log)?;
-            server::serve(&config)
+            server::serve(&config, move || sources.load())
         }
         Some(Command::Check { file }) => {
             sources.config = file.or(sources.config);
@@ -125,7 +129,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
             on_runtime(async { Ok(open(&config)?.migrate().await?) })
         }
         Some(Command::Token(command)) => token::run(&command, &sources.load()?),
-        Some(Command::Credits(command)) => credits::run(command, &sources.load()?),
+        Some(Command::Credits(command)) => credits::run(&command, &sources.load()?),
         Some(Command::Usage(command)) => usage::run(command, &sources.load()?),
         Some(Command::Health) => health::run(&sources),
         Some(Command::Demo(options)) => demo::run(&options),
@@ -154,7 +158,10 @@ fn check(sources: &SourceArgs) -> anyhow::Result<()> {
     for warning in &config.warnings {
         writeln!(out, "\nWARNING: {warning}")?;
     }
-    let origin = sources.config.as_deref().map_or_else(|| "the environment".to_owned(), |path: &Path| path.display().to_string());
+    let origin = sources
+        .config
+        .as_deref()
+        .map_or_else(|| "the environment".to_owned(), |path: &Path| path.display().to_string());
     writeln!(out, "\nThe configuration in {origin} is good.")?;
     Ok(())
 }
@@ -190,7 +197,8 @@ fn table(head: &[&str], rows: &[Vec<String>]) -> String {
 
 /// A moment for people and for JSON: RFC 3339, UTC, milliseconds.
 fn moment(micros: i64) -> String {
-    let format = time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    let format =
+        time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
     let moment = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros).saturating_mul(1000));
     moment.ok().and_then(|moment| moment.format(format).ok()).unwrap_or_else(|| micros.to_string())
 }

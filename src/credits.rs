@@ -60,9 +60,12 @@ pub struct LedgerOptions {
 
 const SHARDS: usize = 64;
 
+/// Accounts whose keys hash alike. Read by requests, written when a holder is new.
+type Shard = RwLock<HashMap<AccountKey, Arc<Account>>>;
+
 /// All accounts that have been asked for lately.
 pub struct Ledger {
-    shards: Box<[RwLock<HashMap<AccountKey, Arc<Account>>>]>,
+    shards: Box<[Shard]>,
     hasher: std::hash::RandomState,
     options: LedgerOptions,
     source: Arc<dyn BalanceSource>,
@@ -134,7 +137,8 @@ impl Ledger {
         for shard in &self.shards {
             let mut accounts = shard.write();
             if accounts.len() > allowed {
-                accounts.retain(|_, account| Arc::strong_count(account) > 1 || !account.is_idle(self.options.stale_for));
+                accounts
+                    .retain(|_, account| Arc::strong_count(account) > 1 || !account.is_idle(self.options.stale_for));
             }
         }
     }
@@ -151,7 +155,7 @@ impl Ledger {
         self.len() == 0
     }
 
-    fn shard(&self, key: &AccountKey) -> &RwLock<HashMap<AccountKey, Arc<Account>>> {
+    fn shard(&self, key: &AccountKey) -> &Shard {
         let index = usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or(0) % SHARDS;
         #[expect(clippy::indexing_slicing, reason = "a remainder of the number of shards")]
         &self.shards[index]

@@ -22,13 +22,7 @@ use crate::{
     authn::{Authorization, Presented, nevermined::TokenVerifier},
     authz::{Asked, Permit},
     metrics::Metrics,
-    model::{
-        clock::Timestamp,
-        decision::Denial,
-        did::Did,
-        path::RequestTarget,
-        secret::Secret,
-    },
+    model::{clock::Timestamp, decision::Denial, did::Did, path::RequestTarget, secret::Secret},
     proxy::Serving,
 };
 

@@ -87,7 +87,10 @@ struct Declared {
 }
 
 impl Declared {
-    fn family<T: prometheus::core::Collector + Clone + 'static>(&self, made: prometheus::Result<T>) -> anyhow::Result<T> {
+    fn family<T: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<T>,
+    ) -> anyhow::Result<T> {
         let family = made?;
         self.registry.register(Box::new(family.clone()))?;
         Ok(family)
@@ -117,7 +120,8 @@ impl Metrics {
     /// When two have the same name.
     pub fn new() -> anyhow::Result<Arc<Self>> {
         let declared = Declared { registry: Registry::new() };
-        let build = declared.gauges("tollgate_build_info", "Always 1; the label says which version runs.", &["version"])?;
+        let build =
+            declared.gauges("tollgate_build_info", "Always 1; the label says which version runs.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Arc::new(Self {
             requests: declared.counters("tollgate_requests_total", "Answered requests.", &["route", "status"])?,
@@ -160,17 +164,25 @@ impl Metrics {
                 "tollgate_spool_dropped_total",
                 "Usage events of delivered answers that could not be recorded.",
             ))?,
-            spool_torn: declared.gauge("tollgate_spool_torn", "Spool files of earlier runs that ended in a cut record.")?,
+            spool_torn: declared
+                .gauge("tollgate_spool_torn", "Spool files of earlier runs that ended in a cut record.")?,
             usage_written: declared.gauge("tollgate_usage_written", "Usage events committed since the start.")?,
-            usage_rejected: declared.gauge("tollgate_usage_rejected", "Usage events the store cannot take, kept aside.")?,
-            writer_failures: declared.gauge("tollgate_writer_failures", "Failed writes to the store since the start.")?,
-            reports: declared.gauges("tollgate_reports", "Events reported to the backend since the start.", &["outcome"])?,
+            usage_rejected: declared
+                .gauge("tollgate_usage_rejected", "Usage events the store cannot take, kept aside.")?,
+            writer_failures: declared
+                .gauge("tollgate_writer_failures", "Failed writes to the store since the start.")?,
+            reports: declared.gauges(
+                "tollgate_reports",
+                "Events reported to the backend since the start.",
+                &["outcome"],
+            )?,
             accounts: declared.gauge("tollgate_accounts", "Holders' accounts in memory.")?,
             certificate_days: declared.family(GaugeVec::new(
                 Opts::new("tollgate_certificate_days", "Days until a certificate ends."),
                 &["name"],
             ))?,
-            access_log_dropped: declared.gauge("tollgate_access_log_dropped", "Access-log lines dropped since the start.")?,
+            access_log_dropped: declared
+                .gauge("tollgate_access_log_dropped", "Access-log lines dropped since the start.")?,
             registry: declared.registry,
         }))
     }

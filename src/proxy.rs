@@ -1,7 +1,7 @@
 //! The enforcement point: Pingora's phases, in the order in which a request goes through them.
 //!
-//! [`Gateway::decide`] is the heart: it reads like the table in `docs/architecture.md`. There is no way to an upstream
-//! without the [`Permit`](crate::authz::Permit) that it puts into the context, and no branch for upgrades or other
+//! `Gateway::decide` is the heart: it reads like the table in `docs/architecture.md`. There is no way to an upstream
+//! without the [`Permit`] that it puts into the context, and no branch for upgrades or other
 //! special requests: a request is authorised, whatever it asks to become.
 
 pub mod context;
@@ -37,10 +37,15 @@ use self::{
 };
 use crate::{
     authn::{Authorization, Presented, nevermined::TokenVerifier},
-    authz::{Asked, DecisionPoint, Destination},
+    authz::{Asked, DecisionPoint, Destination, Permit},
     config::{Compatibility, CredentialKind, WhenFull},
     metrics::Metrics,
-    model::{clock::Timestamp, credits, decision::{Denial, Dependency}, did::Did},
+    model::{
+        clock::{self, Timestamp},
+        credits,
+        decision::{Denial, Dependency},
+        did::Did,
+    },
     telemetry::{AccessLog, Line},
     usage::spool::Spool,
 };
@@ -123,7 +128,7 @@ impl Gateway {
         Ok(Verdict::Forward)
     }
 
-    fn told<'a>(&self, ctx: &'a Context, host: &'a mut Option<String>, id: &'a mut [u8; 36]) -> Option<Told<'a>> {
+    fn told<'a>(ctx: &'a Context, host: &'a mut Option<String>, id: &'a mut [u8; 36]) -> Option<Told<'a>> {
         let permit = ctx.permit.as_ref()?;
         let route = &ctx.route.as_ref()?.config;
         let host = match permit.destination()? {
@@ -153,7 +158,8 @@ impl Gateway {
             (None, None, _) => Passed::Keep,
             _ => Passed::Remove,
         };
-        let trusted = ctx.client.is_some_and(|client| ctx.serving.trusted_proxies.iter().any(|net| net.contains(&client)));
+        let trusted =
+            ctx.client.is_some_and(|client| ctx.serving.trusted_proxies.iter().any(|net| net.contains(&client)));
         let scheme = if ctx.tls { "https" } else { "http" };
         Some(Told { client: ctx.client, trusted, scheme, identity, authorization, host, request_id: ctx.id_text(id) })
     }
@@ -172,7 +178,8 @@ impl ProxyHttp for Gateway {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context::new(self.serving.load_full(), self.ids.next())
+        let at_micros = clock::now_micros();
+        Context::new(self.serving.load_full(), self.ids.next(at_micros), at_micros)
     }
 
     /// None: Pingora's compression would otherwise be asked about every request.
@@ -183,9 +190,11 @@ impl ProxyHttp for Gateway {
         session.set_read_timeout(Some(ctx.serving.body_timeout));
         session.set_write_timeout(Some(ctx.serving.write_timeout));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
-        ctx.client = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical());
+        ctx.client =
+            session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical());
         ctx.tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
-        ctx.listener = session.server_addr().and_then(|address| address.as_inet()).and_then(|local| self.listener(*local));
+        ctx.listener =
+            session.server_addr().and_then(|address| address.as_inet()).and_then(|local| self.listener(*local));
         Ok(())
     }
 
@@ -234,7 +243,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        let destination = ctx.permit.as_ref().and_then(|permit| permit.destination());
+        let destination = ctx.permit.as_ref().and_then(Permit::destination);
         let upstreams = &ctx.serving.upstreams;
         let found = match destination {
             None => return Err(Error::explain(ErrorType::InternalError, "no permit")),
@@ -254,7 +263,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> Result<()> {
         let (mut host, mut id) = (None, [0; 36]);
-        let told = self.told(ctx, &mut host, &mut id);
+        let told = Self::told(ctx, &mut host, &mut id);
         let told = told.ok_or_else(|| Error::explain(ErrorType::InternalError, "no permit"))?;
         headers::to_upstream(upstream_request, &told)?;
         if let Some(target) = &ctx.target {
@@ -263,7 +272,12 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         let status = response.status.as_u16();
         if response.status.is_informational() && status != 101 {
             return Ok(());
@@ -390,8 +404,12 @@ impl Gateway {
     /// Settles a request whose answer did not come to its end. A client that goes away has had what it took, or nobody
     /// would read the last byte any more; what the upstream broke off was not delivered.
     fn settle_unfinished(&self, session: &Session, error: Option<&Error>, ctx: &mut Context, status: u16) {
-        let by_client = error.is_some_and(|error| *error.esource() == ErrorSource::Downstream);
-        let delivered = if by_client || error.is_none() { status } else { BROKEN_OFF };
+        let by_client = error.is_none_or(|error| *error.esource() == ErrorSource::Downstream);
+        let delivered = match status {
+            0 => NOBODY_WAITED,
+            begun if !by_client && (200..300).contains(&begun) => BROKEN_OFF,
+            status => status,
+        };
         if self.settle(ctx, session.req_header().method.as_str(), delivered).is_err() {
             self.metrics.spool_dropped.inc();
         }
@@ -404,8 +422,10 @@ impl Gateway {
     }
 }
 
-/// Recorded as the status of an answer that the upstream did not finish: nothing is charged for it.
+/// Recorded as the status of an answer that the upstream began and did not finish: nothing is charged for it.
 const BROKEN_OFF: u16 = 502;
+/// Recorded where the client left before an answer, as NGINX does.
+const NOBODY_WAITED: u16 = 499;
 /// How many addresses of an upstream are tried.
 const MAX_ATTEMPTS: usize = 3;
 /// How long the rest of a refused request's body is read, so that its connection can be used again.
@@ -415,15 +435,20 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 fn failure_of(error: &Error) -> (u16, &'static str) {
     match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(status), _) => (*status, "refused"),
-        (ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout, ErrorSource::Upstream) => {
-            (504, "timeout")
-        }
+        (
+            ErrorType::ConnectTimedout
+            | ErrorType::TLSHandshakeTimedout
+            | ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout,
+            ErrorSource::Upstream,
+        ) => (504, "timeout"),
         (ErrorType::InvalidCert | ErrorType::TLSHandshakeFailure, ErrorSource::Upstream) => (502, "tls"),
         (_, ErrorSource::Upstream) => (502, "broken"),
         (ErrorType::ReadTimedout, ErrorSource::Downstream) => (408, "client_timeout"),
-        (ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout, ErrorSource::Downstream) => {
-            (0, "client_gone")
-        }
+        (
+            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout,
+            ErrorSource::Downstream,
+        ) => (0, "client_gone"),
         (_, ErrorSource::Downstream) => (400, "bad_request"),
         _ => (500, "internal"),
     }
@@ -446,12 +471,15 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Whether a response's header is all there is. From an HTTP/1 upstream Pingora has announced chunks by now if a body of
-/// unknown length follows, so a header that announces nothing announces that nothing comes. HTTP/2 announces nothing.
+/// unknown length follows, so a header that announces nothing announces that nothing comes. HTTP/2 need announce nothing.
 fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
     let status = response.status.as_u16();
     let announced = content_length(&response.headers);
-    let chunked = response.headers.contains_key(header::TRANSFER_ENCODING);
-    method == Method::HEAD || matches!(status, 101 | 204 | 304) || announced == Some(0) || (announced.is_none() && !chunked && response.version != Version::HTTP_2)
+    let silent = announced.is_none() && !response.headers.contains_key(header::TRANSFER_ENCODING);
+    method == Method::HEAD
+        || matches!(status, 101 | 204 | 304)
+        || announced == Some(0)
+        || (silent && response.version != Version::HTTP_2)
 }
 
 fn write_line(log: &AccessLog, session: &Session, ctx: &Context, status: u16) {
@@ -502,6 +530,7 @@ thread_local! {
 
 impl Default for Ids {
     fn default() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "once, for its random part")]
         let random = Uuid::now_v7();
         let [.., a, b, c, d] = *random.as_bytes();
         Self { process: [a, b, c, d], threads: std::sync::atomic::AtomicU16::new(0) }
@@ -509,9 +538,9 @@ impl Default for Ids {
 }
 
 impl Ids {
-    /// The next one.
+    /// The next one, for a request that arrived then.
     #[must_use]
-    pub fn next(&self) -> Uuid {
+    pub fn next(&self, at_micros: i64) -> Uuid {
         let (thread, count) = COUNTER.with(|counter| {
             let (mut thread, count) = counter.get();
             if thread == u16::MAX {
@@ -520,11 +549,11 @@ impl Ids {
             counter.set((thread, count.wrapping_add(1)));
             (thread, count)
         });
-        let [p, q, r, s] = self.process;
-        let [t, u] = thread.to_be_bytes();
-        let [w, x, y, z] = count.to_be_bytes();
-        let millis = u64::try_from(crate::model::clock::now_micros() / 1000).unwrap_or(0);
-        uuid::Builder::from_unix_timestamp_millis(millis, &[w, x, y, z, t, u, p, q, r, s]).into_uuid()
+        let mut random = [0; 10];
+        let parts = count.to_be_bytes().into_iter().chain(thread.to_be_bytes()).chain(self.process);
+        random.iter_mut().zip(parts).for_each(|(byte, part)| *byte = part);
+        let millis = u64::try_from(at_micros / 1000).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
 }
 
@@ -538,7 +567,7 @@ mod tests {
         let threads: Vec<_> = (0..4)
             .map(|_| {
                 let ids = Arc::clone(&ids);
-                std::thread::spawn(move || (0..10_000).map(|_| ids.next()).collect::<Vec<_>>())
+                std::thread::spawn(move || (0..10_000).map(|_| ids.next(1_795_420_041_000_001)).collect::<Vec<_>>())
             })
             .collect();
         let all: Vec<Uuid> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
@@ -550,7 +579,10 @@ mod tests {
     #[test]
     fn reports_that_contradict_each_other_are_none() {
         let headers = |values: &[&'static str]| -> HeaderMap {
-            values.iter().map(|value| (header::HeaderName::from_static(headers::CREDITS_CONSUMED), value.parse().unwrap())).collect()
+            values
+                .iter()
+                .map(|value| (header::HeaderName::from_static(headers::CREDITS_CONSUMED), value.parse().unwrap()))
+                .collect()
         };
         assert_eq!(reported(&headers(&["7"])).map(credits::Credits::get), Some(7));
         assert_eq!(reported(&headers(&["7", "7"])).map(credits::Credits::get), Some(7));

@@ -27,7 +27,7 @@ use tokio::runtime::{Builder, Runtime};
 use self::lifecycle::{Background, Stopping};
 use crate::{
     admin::{self, Readiness},
-    config::{self, Config},
+    config::{self, Config, ConfigError},
     decision,
     metrics::Metrics,
     proxy::{
@@ -38,11 +38,11 @@ use crate::{
     tls::{CertificateFiles, Certificates},
 };
 
-/// Serves until told to stop.
+/// Serves what `load` says, until told to stop. On SIGHUP `load` is asked again, for what can change while serving.
 ///
 /// # Errors
 /// When the gateway cannot start: the text says what to mend.
-pub fn serve(config: &Config) -> anyhow::Result<()> {
+pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + Send + 'static) -> anyhow::Result<()> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -84,6 +84,12 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         listeners: config.listeners.iter().map(|listener| (listener.address, listener.name.as_str().into())).collect(),
         ids: Ids::default(),
     };
+    let reloaded = assemble::Reloading {
+        rooms: rooms.clone(),
+        metrics: Arc::clone(&metrics),
+        serving: Arc::clone(&gateway.serving),
+    };
+    outside.spawn(lifecycle::reload_on_hangup(load, reloaded));
     let background = Background::start(&outside, config, &rooms, writer, in_use, readiness.clone())?;
     let stopping = Stopping {
         background: Some(background).into(),
@@ -129,7 +135,11 @@ fn run(
     Ok(())
 }
 
-fn door(listener: &config::Listener, certificates: Option<&Arc<Certificates>>, metrics: &Metrics) -> anyhow::Result<Door> {
+fn door(
+    listener: &config::Listener,
+    certificates: Option<&Arc<Certificates>>,
+    metrics: &Metrics,
+) -> anyhow::Result<Door> {
     let http2 = listener.tls.as_ref().is_some_and(|tls| tls.alpn_h2);
     let acceptor = certificates.map(|certificates| certificates.server_config(http2).map(Acceptor::from_server_config));
     let name = listener.name.as_str();
@@ -150,7 +160,8 @@ fn server_options(config: &Config) -> pingora::apps::HttpServerOptions {
 }
 
 fn server_conf(config: &Config) -> anyhow::Result<ServerConf> {
-    let ca_file = config.egress.extra_ca.as_deref().map(|extra| trust_bundle(extra, &config.server.data_dir)).transpose()?;
+    let ca_file =
+        config.egress.extra_ca.as_deref().map(|extra| trust_bundle(extra, &config.server.data_dir)).transpose()?;
     Ok(ServerConf {
         threads: config.server.threads,
         // One runtime per thread: what one request touches stays on one core.

@@ -58,6 +58,10 @@ pub enum StoreError {
     /// The database said no, or nothing.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+    /// The tables of the replaced system did not take a row. That concerns every event and not one: what a client can
+    /// choose is cut to fit them.
+    #[error("the access tables: {0}")]
+    AccessTables(#[source] sqlx::Error),
     /// A migration could not be applied.
     #[error(transparent)]
     Migration(#[from] sqlx::migrate::MigrateError),
@@ -220,8 +224,12 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::TimedOut => true,
-            Self::Database(error) => match error {
-                sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
+            Self::Database(error) | Self::AccessTables(error) => match error {
+                sqlx::Error::Io(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::WorkerCrashed
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::Tls(_) => true,
                 sqlx::Error::Database(error) => error.code().is_some_and(|code| is_passing(&code)),
                 _ => false,
             },
@@ -253,9 +261,7 @@ fn is_passing(code: &str) -> bool {
     }
 }
 
-/// Postgres: data exception, check violation. `SQLite`: a check, the type of a strict table, too big, mismatch. A
-/// missing value (23502) is not among them: events miss nothing our own tables want, so it is a column that somebody
-/// added to the replaced system's tables, and concerns every event.
+/// Postgres: data exception, check violation. `SQLite`: a check, the type of a strict table, too big, mismatch.
 fn is_about_data(code: &str) -> bool {
     match code.parse::<u32>() {
         Ok(sqlite) if code.len() < 5 => matches!(sqlite, 18 | 20 | 275 | 3091),
@@ -272,7 +278,9 @@ impl Store {
     pub fn open(options: &StoreOptions) -> Result<Self> {
         match &options.target {
             StoreTarget::Postgres(url) => Ok(Self::Postgres(postgres::Database::open(url, options)?)),
-            StoreTarget::Sqlite(_) if options.access_tables => Err(StoreError::Options("the access tables of the replaced system exist in Postgres only")),
+            StoreTarget::Sqlite(_) if options.access_tables => {
+                Err(StoreError::Options("the access tables of the replaced system exist in Postgres only"))
+            }
             StoreTarget::Sqlite(path) => Ok(Self::Sqlite(sqlite::Database::open(path, options)?)),
         }
     }
@@ -361,7 +369,9 @@ impl Store {
     /// When the database is away.
     pub async fn snapshot(&self, source: &CreditSource, plan: &Did, holder: &EvmAddress) -> Result<Snapshot> {
         match self {
-            Self::Postgres(database) => database.limited(postgres::credits::snapshot(database, source, plan, holder)).await,
+            Self::Postgres(database) => {
+                database.limited(postgres::credits::snapshot(database, source, plan, holder)).await
+            }
             Self::Sqlite(database) => database.limited(sqlite::credits::snapshot(database, source, plan, holder)).await,
         }
     }
@@ -372,7 +382,9 @@ impl Store {
     /// When the database is away, or the sum is more than an `i64` holds.
     pub async fn grant(&self, holder: &EvmAddress, plan: &Did, amount: Credits) -> Result<i64> {
         match self {
-            Self::Postgres(database) => database.limited(postgres::credits::grant(database, holder, plan, amount)).await,
+            Self::Postgres(database) => {
+                database.limited(postgres::credits::grant(database, holder, plan, amount)).await
+            }
             Self::Sqlite(database) => database.limited(sqlite::credits::grant(database, holder, plan, amount)).await,
         }
     }
@@ -447,7 +459,9 @@ impl Store {
     pub async fn claim_reports(&self, limit: u32, now_micros: i64, lease: Duration) -> Result<Vec<ReportJob>> {
         let until = now_micros.saturating_add(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX));
         match self {
-            Self::Postgres(database) => database.limited(postgres::report::claim(database, limit, now_micros, until)).await,
+            Self::Postgres(database) => {
+                database.limited(postgres::report::claim(database, limit, now_micros, until)).await
+            }
             Self::Sqlite(database) => database.limited(sqlite::report::claim(database, limit, now_micros, until)).await,
         }
     }
@@ -471,8 +485,12 @@ impl Store {
     pub async fn fail_reports(&self, events: &[Uuid], retry_at_micros: Option<i64>, error: &str) -> Result<()> {
         let error = without_nul(error);
         match self {
-            Self::Postgres(database) => database.limited(postgres::report::failed(database, events, retry_at_micros, &error)).await,
-            Self::Sqlite(database) => database.limited(sqlite::report::failed(database, events, retry_at_micros, &error)).await,
+            Self::Postgres(database) => {
+                database.limited(postgres::report::failed(database, events, retry_at_micros, &error)).await
+            }
+            Self::Sqlite(database) => {
+                database.limited(sqlite::report::failed(database, events, retry_at_micros, &error)).await
+            }
         }
     }
 
@@ -486,8 +504,12 @@ impl Store {
     /// When the database is away.
     pub async fn delete_usage_before(&self, before_micros: i64, limit: u32) -> Result<u64> {
         match self {
-            Self::Postgres(database) => database.limited(postgres::usage::delete_before(database, before_micros, limit)).await,
-            Self::Sqlite(database) => database.limited(sqlite::usage::delete_before(database, before_micros, limit)).await,
+            Self::Postgres(database) => {
+                database.limited(postgres::usage::delete_before(database, before_micros, limit)).await
+            }
+            Self::Sqlite(database) => {
+                database.limited(sqlite::usage::delete_before(database, before_micros, limit)).await
+            }
         }
     }
 }
@@ -499,6 +521,6 @@ fn without_nul(text: &str) -> std::borrow::Cow<'_, str> {
 
 /// A time for the database; one out of range counts as the epoch.
 fn to_time(micros: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros).saturating_mul(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros).saturating_mul(1000))
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
-

@@ -184,7 +184,12 @@ pub const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 mod tests {
     use super::*;
 
-    fn write(directory: &Path, name: &str, dns: &str, algorithm: &'static rcgen::SignatureAlgorithm) -> CertificateFiles {
+    fn write(
+        directory: &Path,
+        name: &str,
+        dns: &str,
+        algorithm: &'static rcgen::SignatureAlgorithm,
+    ) -> CertificateFiles {
         let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
         let certificate = rcgen::CertificateParams::new([dns.to_owned()]).unwrap().self_signed(&key).unwrap();
         let files = CertificateFiles {

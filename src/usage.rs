@@ -30,7 +30,12 @@ pub struct UsageEvent {
     #[serde(deserialize_with = "text::shared", serialize_with = "text::str")]
     pub route: Arc<str>,
     /// The configured name of the listener.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "text::maybe_shared", serialize_with = "text::maybe_str")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "text::maybe_shared",
+        serialize_with = "text::maybe_str"
+    )]
     pub listener: Option<Arc<str>>,
     /// The service that was called.
     #[serde(with = "text::did")]
@@ -123,8 +128,7 @@ impl UsageEvent {
     }
 }
 
-/// How values are written as JSON texts. By hand because `Display` through a formatter costs a microsecond per DID,
-/// which is paid on the request path.
+/// How values are written as JSON texts.
 mod text {
     use std::str::FromStr;
 
@@ -132,25 +136,14 @@ mod text {
 
     use super::{Arc, Cow, Deserialize};
 
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
     fn parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
         Cow::<str>::deserialize(from)?.parse().map_err(D::Error::custom)
     }
 
-    fn maybe_parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    fn maybe_parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<T>, D::Error> {
         Option::<Cow<str>>::deserialize(from)?.map(|text| text.parse().map_err(D::Error::custom)).transpose()
-    }
-
-    /// Writes `prefix` and the bytes' digits; `N` is the length of the result.
-    fn digits<const N: usize, S: Serializer>(prefix: &str, bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        let mut buffer = [0; N];
-        let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        let letters = digits.map(|digit| DIGITS.get(usize::from(digit)).copied().unwrap_or(b'0'));
-        for (slot, letter) in buffer.iter_mut().zip(prefix.bytes().chain(letters)) {
-            *slot = letter;
-        }
-        to.serialize_str(std::str::from_utf8(&buffer).map_err(serde::ser::Error::custom)?)
     }
 
     pub fn str<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
@@ -210,10 +203,10 @@ mod text {
 
     pub mod did {
         use super::{Deserializer, Serializer, parsed};
-        use crate::model::did::Did;
+        use crate::model::{address::hex_text, did::Did};
 
         pub fn serialize<S: Serializer>(did: &Did, to: S) -> Result<S::Ok, S::Error> {
-            super::digits::<71, S>("did:nv:", &did.0, to)
+            to.serialize_str(hex_text(&mut [0; 71], "did:nv:", &did.0))
         }
 
         pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Did, D::Error> {
@@ -239,15 +232,11 @@ mod text {
     }
 
     pub mod address {
-        use super::{Deserializer, Serializer, parsed};
-        use crate::model::address::EvmAddress;
+        use super::Serializer;
+        use crate::model::address::{EvmAddress, hex_text};
 
         pub fn serialize<S: Serializer>(address: &EvmAddress, to: S) -> Result<S::Ok, S::Error> {
-            super::digits::<42, S>("0x", &address.0, to)
-        }
-
-        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<EvmAddress, D::Error> {
-            parsed(from)
+            to.serialize_str(hex_text(&mut [0; 42], "0x", &address.0))
         }
     }
 

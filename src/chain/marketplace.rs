@@ -137,19 +137,12 @@ pub fn parse_service(service: Did, body: &[u8]) -> Result<Described, Failed> {
     let owner = ddo.public_key.into_iter().next().and_then(|Object(key)| key.owner).unwrap_or_default();
     let creator = ddo.proof.and_then(|Object(proof)| proof.creator).unwrap_or_default();
     let open_endpoints = web.open_endpoints.unwrap_or_default();
-    let free = Price {
-        charge_type: ChargeType::Fixed,
-        amount: Credits::ZERO,
-        minimum: None,
-        maximum: None,
-        required: Credits::ZERO,
-    };
     let open = Arc::new(OpenService::new(service, owner.clone(), &open_endpoints));
     let time = ServiceFacts {
         service,
         plan: access.as_ref().map(|access| access.plan),
         plan_kind: PlanKind::Time,
-        price: free,
+        price: Price::FREE,
         owner,
         creator,
         source: CreditSource::Local,

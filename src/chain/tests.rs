@@ -103,6 +103,16 @@ async fn a_time_plan_pays_nothing_even_where_credits_could_not_be_paid() {
 }
 
 #[tokio::test]
+async fn a_time_plan_is_enough_without_the_service_that_it_pays_for() {
+    let fixture = Fixture::start().await;
+    let time = with(plan_ddo(), &format!("{MAIN}/subscription/subscriptionType"), json!("time"));
+    fixture.server.reply_to(&PLAN.to_string(), fake::ok(time.to_string()));
+    let stranger = Did([0x44; 32]);
+    let facts = fixture.facts.service(stranger, PLAN).await.unwrap();
+    assert_eq!((facts.plan_kind, facts.service, facts.price.most()), (PlanKind::Time, stranger, Credits::ZERO));
+}
+
+#[tokio::test]
 async fn not_knowing_is_not_a_no_and_a_no_is_not_an_outage() {
     let fixture = Fixture::start().await;
     let stranger = Did([0x44; 32]);
@@ -137,6 +147,10 @@ async fn an_outage_is_survived_as_long_as_what_is_known_may_be_used() {
     assert_eq!(fixture.service().await, Err(FactError::Unavailable(Dependency::Marketplace)));
 }
 
+fn texts(open: &OpenService) -> Vec<&str> {
+    open.open_endpoints.iter().map(Endpoint::as_str).collect()
+}
+
 #[tokio::test]
 async fn what_the_configuration_says_is_not_asked_for() {
     let fixture = Fixture::start().await;
@@ -148,7 +162,7 @@ async fn what_the_configuration_says_is_not_asked_for() {
     let refused = fixture.facts.service(SERVICE, ours).await.unwrap_err();
     assert_eq!(refused, FactError::Unusable("plan_of_another_service"));
     assert_eq!(fixture.facts.peek_open(ours).unwrap().owner, "us");
-    assert_eq!(fixture.facts.open_service(ours).await.unwrap().open_endpoints, ["http://localhost/open"]);
+    assert_eq!(texts(&fixture.facts.open_service(ours).await.unwrap()), ["http://localhost/open"]);
     assert_eq!(fixture.server.requests(), 0);
 
     fixture.facts.configure([]);
@@ -181,7 +195,7 @@ async fn strangers_cannot_make_us_ask_for_ever() {
     assert_eq!(fixture.server.requests(), burst);
     assert!(fixture.service().await.is_ok(), "those with a token are not limited");
     let open = fixture.facts.open_service(SERVICE).await.unwrap();
-    assert_eq!(open.open_endpoints, ["https://api.example.com/openapi.json"]);
+    assert_eq!(texts(&open), ["https://api.example.com/openapi.json"]);
     assert_eq!(fixture.facts.peek_open(SERVICE), Some(open));
 }
 

@@ -43,7 +43,7 @@ pub fn plan(text: &str) -> Result<Did, String> {
 ///
 /// # Errors
 /// When the database does not.
-pub fn run(command: Command, config: &Config) -> anyhow::Result<()> {
+pub fn run(command: &Command, config: &Config) -> anyhow::Result<()> {
     on_runtime(async {
         let store = open(config)?;
         if config.database.migrate_at_start {
@@ -52,7 +52,7 @@ pub fn run(command: Command, config: &Config) -> anyhow::Result<()> {
         let mut out = std::io::stdout().lock();
         match command {
             Command::Grant { holder, plan, amount } => {
-                let balance = store.grant(&holder, &plan, Credits::new(amount)).await?;
+                let balance = store.grant(holder, plan, Credits::new(*amount)).await?;
                 writeln!(out, "{holder} has {balance} credits of {plan}.")?;
             }
             Command::List { holder, plan } => {

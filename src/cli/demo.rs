@@ -107,8 +107,18 @@ impl Stage {
         let endpoint = format!("http://{service}/v1/(.*)");
         let bearer = directory.join("service-token").display().to_string();
         let token = command(&[
-            "token", "issue", "--service", SERVICE, "--plan", PLAN, "--holder", HOLDER, "--endpoint", &endpoint,
-            "--upstream-bearer-file", &bearer,
+            "token",
+            "issue",
+            "--service",
+            SERVICE,
+            "--plan",
+            PLAN,
+            "--holder",
+            HOLDER,
+            "--endpoint",
+            &endpoint,
+            "--upstream-bearer-file",
+            &bearer,
         ])?;
         let log = std::fs::File::create(directory.join("log"))?;
         let child = base(&program, directory)
@@ -117,7 +127,15 @@ impl Stage {
             .stderr(Stdio::from(log))
             .spawn()
             .context("starting the gateway")?;
-        let stage = Self { program, directory: directory.to_owned(), gateway, service, admin, token: token.trim().to_owned(), child };
+        let stage = Self {
+            program,
+            directory: directory.to_owned(),
+            gateway,
+            service,
+            admin,
+            token: token.trim().to_owned(),
+            child,
+        };
         Ok(stage)
     }
 
@@ -130,7 +148,10 @@ impl Stage {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        bail!("the gateway did not become ready; it said:\n{}", std::fs::read_to_string(self.directory.join("log")).unwrap_or_default())
+        bail!(
+            "the gateway did not become ready; it said:\n{}",
+            std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+        )
     }
 
     /// What this program answers to a command about the same data.

@@ -21,13 +21,20 @@ const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 946
 pub fn run(sources: &SourceArgs) -> anyhow::Result<()> {
     let address = match &sources.config {
         Some(_) => sources.load()?.admin.context("the admin listener is off")?,
-        None => match sources.listen_admin.clone().or_else(|| Environment::from_process().value("TOLLGATE_LISTEN_ADMIN")) {
-            None => DEFAULT,
-            Some(text) => text.parse().with_context(|| format!("TOLLGATE_LISTEN_ADMIN {text:?}"))?,
-        },
+        None => {
+            match sources.listen_admin.clone().or_else(|| Environment::from_process().value("TOLLGATE_LISTEN_ADMIN")) {
+                None => DEFAULT,
+                Some(text) => text.parse().with_context(|| format!("TOLLGATE_LISTEN_ADMIN {text:?}"))?,
+            }
+        }
     };
-    let here = if address.ip().is_unspecified() { SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()) } else { address };
-    let mut stream = TcpStream::connect_timeout(&here, PATIENCE).with_context(|| format!("nobody listens on {here}"))?;
+    let here = if address.ip().is_unspecified() {
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port())
+    } else {
+        address
+    };
+    let mut stream =
+        TcpStream::connect_timeout(&here, PATIENCE).with_context(|| format!("nobody listens on {here}"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(format!("GET /healthz HTTP/1.1\r\nHost: {here}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = String::new();

@@ -88,7 +88,8 @@ pub enum By {
 
 fn parse_moment(text: &str) -> Result<i64, String> {
     use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
-    let date = || Date::parse(text, format_description!("[year]-[month]-[day]")).map(|date| date.midnight().assume_utc());
+    let date =
+        || Date::parse(text, format_description!("[year]-[month]-[day]")).map(|date| date.midnight().assume_utc());
     let moment = OffsetDateTime::parse(text, &Rfc3339).or_else(|_| date()).map_err(|error| error.to_string())?;
     i64::try_from(moment.unix_timestamp_nanos() / 1000).map_err(|error| error.to_string())
 }
@@ -208,12 +209,19 @@ fn explain(row: &UsageRow) -> String {
         ("service", event.service.to_string()),
         ("plan", or_none(event.plan.map(|plan| plan.to_string()))),
         ("holder", or_none(event.holder.map(|holder| holder.to_string()))),
-        ("status", format!("{} (the service answered {})", event.status, or_none(event.upstream_status.map(|status| status.to_string())))),
+        (
+            "status",
+            format!(
+                "{} (the service answered {})",
+                event.status,
+                or_none(event.upstream_status.map(|status| status.to_string()))
+            ),
+        ),
         ("charged", reason),
         ("recorded", moment(row.recorded_at_micros)),
         ("burned", burned(row)),
     ];
-    lines.iter().map(|(name, value)| format!("{name:<9} {value}\n")).collect()
+    lines.map(|(name, value)| format!("{name:<9} {value}\n")).concat()
 }
 
 fn as_json(row: &UsageRow) -> serde_json::Value {

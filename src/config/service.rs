@@ -1,7 +1,5 @@
 //! `[[service]]`: services and their plans, described here instead of at the marketplace.
 
-use url::Url;
-
 use super::{
     reader::Section,
     value::{Parse, Raw, word},
@@ -10,6 +8,7 @@ use crate::model::{
     address::EvmAddress,
     credits::{ChargeType, CreditSource, Credits, PlanKind, Price},
     did::Did,
+    endpoint::Endpoint,
 };
 
 /// A service and the plan that pays for it.
@@ -41,10 +40,9 @@ impl Service {
         let credits = read_credits(section);
         let open_endpoints = section.list::<String>("open_endpoints", &[]).unwrap_or_default();
         for found in &open_endpoints {
-            if Url::parse(&found.value).is_ok_and(|url| url.has_host()) {
-                continue;
+            if let Err(problem) = Endpoint::parse(&found.value) {
+                section.context.mistake(&found.at, format!("{:?} is no endpoint: {problem}", found.value));
             }
-            section.context.mistake(&found.at, format!("must be a URL, and is {:?}", found.value));
         }
         let open_endpoints = open_endpoints.into_iter().map(|found| found.value).collect();
         Some(Self { id: id?.value, plan: plan?.value, plan_kind, price, owner, credits: credits?, open_endpoints })

@@ -162,6 +162,7 @@ impl Hold {
 
     /// The hold becomes a charge of `asked`, and what was held too much is free again. More than was held is charged
     /// only as far as the holder has it: nobody's last credits are spent twice. Returns what is charged.
+    #[must_use = "what was charged is less than asked where less was left"]
     pub fn charge(self, asked: Credits) -> Credits {
         let mut state = self.account.state.lock();
         let beyond = if asked > self.amount {

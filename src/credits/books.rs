@@ -50,23 +50,31 @@ pub struct Books {
     pub spool: Arc<Spool>,
     /// Held by the writer while it moves charges into the store.
     pub commit_gate: Arc<RwLock<()>>,
-    /// How long a question may take.
+    /// How long the store may take. The chain has a limit of its own.
     pub timeout: Duration,
 }
 
 impl Books {
-    async fn ask(&self, account: &Account) -> Result<Snapshot, Dependency> {
-        let key = *account.key();
+    /// What the store knows of an account, and what of our own charges was in it then.
+    async fn charges(&self, account: &Account) -> Result<(crate::store::Snapshot, Credits), Dependency> {
+        let key = account.key();
         self.spool.wait_recovered_drained().await;
-        let (known, committed) = {
-            // The writer moves charges from one side of this sum to the other. Not now.
-            let _gate = self.commit_gate.read().await;
-            let known = self.store.snapshot(&key.source, &key.plan, &key.holder).await.map_err(|error| {
-                tracing::warn!(%error, "the store does not say what is charged");
-                Dependency::Store
-            })?;
-            (known, account.committed())
-        };
+        // The writer moves charges from one side of the sum to the other. Not now.
+        let _gate = self.commit_gate.read().await;
+        let known = self.store.snapshot(&key.source, &key.plan, &key.holder).await.map_err(|error| {
+            tracing::warn!(%error, "the store does not say what is charged");
+            Dependency::Store
+        })?;
+        Ok((known, account.committed()))
+    }
+}
+
+#[async_trait]
+impl BalanceSource for Books {
+    async fn snapshot(&self, account: &Account) -> Result<Snapshot, Dependency> {
+        let key = *account.key();
+        let charges = tokio::time::timeout(self.timeout, self.charges(account)).await;
+        let (known, committed) = charges.unwrap_or(Err(Dependency::Store))?;
         let balance = match key.source {
             CreditSource::Local => known.balance.unwrap_or(Credits::ZERO),
             CreditSource::Chain { contract } => {
@@ -77,14 +85,6 @@ impl Books {
             }
         };
         Ok(Snapshot { balance, unburned: known.unburned, committed })
-    }
-}
-
-#[async_trait]
-impl BalanceSource for Books {
-    async fn snapshot(&self, account: &Account) -> Result<Snapshot, Dependency> {
-        let asked = tokio::time::timeout(self.timeout, self.ask(account)).await;
-        asked.unwrap_or_else(|_| Err(self.dependency(account.key())))
     }
 
     fn dependency(&self, key: &AccountKey) -> Dependency {

@@ -105,7 +105,7 @@ async fn a_charge_counts_once_before_and_after_the_store_has_it() {
     ledger.wait_for_facts(&ledger.account(key())).await.unwrap();
     let charge = |amount| ledger.account(key()).try_hold(Credits::new(amount), ONE(), HOUR);
     let account::Attempt::Held(hold) = charge(3) else { panic!("not held") };
-    hold.charge(Credits::new(3));
+    assert_eq!(hold.charge(Credits::new(3)), Credits::new(3));
     assert_eq!(spendable().await, Some(Credits::new(7)), "in the spool");
     ledger.wait_for_facts(&ledger.account(key())).await.unwrap();
     assert_eq!(spendable().await, Some(Credits::new(7)), "in the spool, with newer facts");
@@ -134,7 +134,11 @@ async fn what_cannot_be_found_out_is_neither_yes_nor_no() {
 #[tokio::test]
 async fn idle_accounts_are_forgotten_and_busy_ones_are_not() {
     let (ledger, _) = ledger(10, HOUR);
-    let ledger = Ledger::new(LedgerOptions { stale_for: Duration::ZERO, max_accounts: 0, ..ledger.options }, Arc::clone(&ledger.source), Handle::current());
+    let ledger = Ledger::new(
+        LedgerOptions { stale_for: Duration::ZERO, max_accounts: 0, ..ledger.options },
+        Arc::clone(&ledger.source),
+        Handle::current(),
+    );
     for holder in 0..100 {
         let key = AccountKey { holder: EvmAddress([holder; 20]), ..key() };
         drop(ledger.refresh(&ledger.account(key)));
@@ -144,7 +148,7 @@ async fn idle_accounts_are_forgotten_and_busy_ones_are_not() {
     assert_eq!(ledger.len(), 100);
     ledger.sweep();
     assert_eq!(ledger.len(), 1);
-    hold.charge(ONE());
+    assert_eq!(hold.charge(ONE()), ONE());
     ledger.sweep();
     assert_eq!(ledger.len(), 1, "its charge is not in the store yet");
     ledger.settled(&key(), ONE());

@@ -44,8 +44,7 @@ impl EvmAddress {
 
 impl fmt::Display for EvmAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("0x")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(hex_text(&mut [0; 42], "0x", &self.0))
     }
 }
 
@@ -68,6 +67,19 @@ pub(crate) fn hex_decode(digits: &str, into: &mut [u8]) -> Option<()> {
     Some(())
 }
 
+/// Writes a prefix and the digits of `bytes`, in lower case, into a buffer of just that length. A formatter takes a
+/// microsecond for a DID, which is paid on the request path.
+pub(crate) fn hex_text<'b>(buffer: &'b mut [u8], prefix: &str, bytes: &[u8]) -> &'b str {
+    let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' + (value - 10) };
+    if let Some((head, digits)) = buffer.split_at_mut_checked(prefix.len()) {
+        head.copy_from_slice(prefix.as_bytes());
+        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
+            *pair = [digit(byte >> 4), digit(byte & 15)];
+        }
+    }
+    std::str::from_utf8(buffer).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,7 +90,14 @@ mod tests {
         assert_eq!(right.parse::<EvmAddress>().unwrap().checksummed(), right);
         assert!(right.to_lowercase().parse::<EvmAddress>().is_ok());
         assert_eq!("0x3c44CdDdB6a900fa2b585dd299e03d12FA4293BC".parse::<EvmAddress>(), Err(AddressError::Checksum));
-        for bad in ["", "0x", "3C44CdDdB6a900fa2b585dd299e03d12FA4293BC", "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293B", "0x+C44CdDdB6a900fa2b585dd299e03d12FA4293BC", "0xé"] {
+        for bad in [
+            "",
+            "0x",
+            "3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+            "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293B",
+            "0x+C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+            "0xé",
+        ] {
             assert_eq!(bad.parse::<EvmAddress>(), Err(AddressError::Form), "{bad}");
         }
     }

@@ -83,6 +83,15 @@ pub struct Price {
 }
 
 impl Price {
+    /// Nothing, ever: what a plan that pays with time asks for a request.
+    pub const FREE: Self = Self {
+        charge_type: ChargeType::Fixed,
+        amount: Credits::ZERO,
+        minimum: None,
+        maximum: None,
+        required: Credits::ZERO,
+    };
+
     /// What is charged for one request: the intended rules of nevermined.md section 10.4, computed with numbers.
     ///
     /// Nothing for an answer that is not a 2xx: nothing was delivered. A fixed price ignores the report. On a dynamic
@@ -127,9 +136,8 @@ pub fn parse_report(value: &[u8]) -> Option<Credits> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let number = digits.iter().fold(0_u64, |number, digit| {
-        number.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
-    });
+    let number =
+        digits.iter().fold(0_u64, |number, digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0')));
     Some(Credits::new(number))
 }
 
@@ -186,14 +194,14 @@ mod tests {
             (Dynamic, 1, Some(1), Some(10), 200, Some(60), 10), // was: the whole balance of 50
             (Dynamic, 1, Some(1), Some(10), 200, Some(0), 1),   // was: free
             (Dynamic, 1, Some(1), Some(10), 200, None, 1),
-            (Dynamic, 5, Some(5), Some(20), 200, Some(2), 5),   // was: 2
-            (Dynamic, 5, Some(0), Some(20), 200, Some(0), 0),   // the plan allows it
+            (Dynamic, 5, Some(5), Some(20), 200, Some(2), 5), // was: 2
+            (Dynamic, 5, Some(0), Some(20), 200, Some(0), 0), // the plan allows it
             (Dynamic, 3, None, None, 200, Some(9), 9),
             (Dynamic, 3, None, None, 200, Some(0), 0),
             (Dynamic, 1, Some(1), Some(10), 299, Some(5), 5),
-            (Dynamic, 1, Some(1), Some(10), 500, Some(5), 0),   // nothing was delivered
+            (Dynamic, 1, Some(1), Some(10), 500, Some(5), 0), // nothing was delivered
             (Dynamic, 1, Some(1), Some(10), 302, Some(5), 0),
-            (Dynamic, 1, Some(1), Some(10), 101, Some(5), 0),   // a hand-over, not a delivery
+            (Dynamic, 1, Some(1), Some(10), 101, Some(5), 0), // a hand-over, not a delivery
         ] {
             let price = price(charge_type, amount, minimum, maximum);
             let got = price.charge(status, reported.map(Credits));
@@ -205,10 +213,22 @@ mod tests {
     #[test]
     fn reports_are_whole_decimal_numbers() {
         for (text, parsed) in [
-            ("7", Some(7)), (" 9 ", Some(9)), ("0", Some(0)), ("007", Some(7)),
+            ("7", Some(7)),
+            (" 9 ", Some(9)),
+            ("0", Some(0)),
+            ("007", Some(7)),
             ("99999999999999999999999999", Some(i64::MAX as u64)),
-            ("", None), ("-", None), ("abc", None), ("7, 7", None), ("1.5", None), ("0x10", None), ("1e3", None),
-            ("-5", None), ("+5", None), ("Infinity", None), ("٣", None),
+            ("", None),
+            ("-", None),
+            ("abc", None),
+            ("7, 7", None),
+            ("1.5", None),
+            ("0x10", None),
+            ("1e3", None),
+            ("-5", None),
+            ("+5", None),
+            ("Infinity", None),
+            ("٣", None),
         ] {
             assert_eq!(parse_report(text.as_bytes()), parsed.map(Credits), "{text:?}");
         }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use alloy::primitives::U256;
 
-use super::address::hex_decode;
+use super::address::{hex_decode, hex_text};
 
 /// A `did:nv:` identifier: 32 bytes. A service's DID names its description at the marketplace; a plan's
 /// (subscription's) is at the same time the ERC-1155 token id whose balance is the holder's credits.
@@ -77,8 +77,7 @@ impl FromStr for Did {
 
 impl fmt::Display for Did {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PREFIX)?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(hex_text(&mut [0; 71], PREFIX, &self.0))
     }
 }
 
@@ -94,9 +93,18 @@ mod tests {
 
     /// nevermined.md section 6; the last one is the one in 256 that the replaced system could not address.
     const LABELS: [(&str, &str); 3] = [
-        ("55f246ab9c77dc131787f046d460156dd6a109e2785dd24835bc24bb608c35ec", "2546sz1fhrnw2a3osie9x94esy7s5kanrmd549pzaijtgda57w"),
-        ("ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff", "6dp5qcb22im238nr3wvp0ic7q99w035jmy2iw7i6n43d37jtof"),
-        ("00ababababababababababababababababababababababababababababababab", "lnskv07zwmsk66lvfsspt6gj5974l5mi756amczg556rd1gr"),
+        (
+            "55f246ab9c77dc131787f046d460156dd6a109e2785dd24835bc24bb608c35ec",
+            "2546sz1fhrnw2a3osie9x94esy7s5kanrmd549pzaijtgda57w",
+        ),
+        (
+            "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+            "6dp5qcb22im238nr3wvp0ic7q99w035jmy2iw7i6n43d37jtof",
+        ),
+        (
+            "00ababababababababababababababababababababababababababababababab",
+            "lnskv07zwmsk66lvfsspt6gj5974l5mi756amczg556rd1gr",
+        ),
     ];
 
     #[test]

@@ -145,8 +145,8 @@ impl fmt::Display for Weakness {
             Self::Pattern => f.write_str("its digits follow a pattern that can be guessed")?,
         }
         f.write_str(
-            "; anybody could make tokens. Make a good key with `openssl rand -base64 32` and name its file as `key_file`, \
-             or, if a Nevermined Node issues the tokens, give it and us a phrase of 32 random digits \
+            "; anybody could make tokens. Make a good key with `openssl rand -base64 32` and name its file as `key_file` or \
+             in TOLLGATE_JWT_KEY_FILE; or, if a Nevermined Node issues the tokens, give it and us a phrase of 32 random digits \
              (`tr -dc 0-9 </dev/urandom | head -c 32`)",
         )
     }

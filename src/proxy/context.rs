@@ -1,13 +1,17 @@
 //! What is remembered about one request between Pingora's phases.
 
-use std::{net::IpAddr, sync::Arc, time::{Duration, Instant}};
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use uuid::Uuid;
 
 use super::{Serving, routes::ServedRoute};
 use crate::{
     authz::{Meter, Permit},
-    model::{clock, credits::Credits, decision::Denial},
+    model::{credits::Credits, decision::Denial},
     usage::spool::Reservation,
 };
 
@@ -109,12 +113,12 @@ pub struct Answer {
 impl Context {
     /// A request that has just arrived.
     #[must_use]
-    pub fn new(serving: Arc<Serving>, id: Uuid) -> Self {
+    pub fn new(serving: Arc<Serving>, id: Uuid, at_micros: i64) -> Self {
         Self {
             serving,
             id,
             started: Instant::now(),
-            at_micros: clock::now_micros(),
+            at_micros,
             listener: None,
             tls: false,
             client: None,

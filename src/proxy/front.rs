@@ -21,8 +21,9 @@ use pingora::{
     apps::{HttpServerApp, ServerApp},
     listeners::tls::Acceptor,
     protocols::{
-        ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest, UniqueID,
-        UniqueIDType, http::ServerSession, l4::stream::Stream as TcpStream, raw_connect::ProxyDigest, tls::SslDigest,
+        ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+        TimingDigest, UniqueID, UniqueIDType, http::ServerSession, l4::stream::Stream as TcpStream,
+        raw_connect::ProxyDigest, tls::SslDigest,
     },
     server::ShutdownWatch,
 };
@@ -119,7 +120,10 @@ impl<P: HttpServerApp + Send + Sync + 'static> ServerApp for FrontDoor<P> {
                     Ok(Ok(stream)) => Box::new(stream),
                     failed => {
                         door.handshake_failed.inc();
-                        let reason = failed.map_or_else(|_| "timeout".to_owned(), |result| result.err().map_or_else(String::new, |e| e.to_string()));
+                        let reason = failed.map_or_else(
+                            |_| "timeout".to_owned(),
+                            |result| result.err().map_or_else(String::new, |e| e.to_string()),
+                        );
                         tracing::debug!(listener = &*door.name, reason, "TLS handshake failed");
                         return None;
                     }
@@ -194,7 +198,10 @@ impl HeaderWatch {
             return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "the request's header is too large"));
         }
         header.bytes = header.bytes.saturating_add(bytes);
-        let begun = *header.first_byte.get_or_insert_with(Instant::now);
+        let Some(begun) = header.first_byte else {
+            header.first_byte = Some(Instant::now());
+            return Ok(());
+        };
         if begun.elapsed() > self.limits.header_timeout {
             return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "the request's header took too long"));
         }
@@ -246,7 +253,11 @@ impl AsyncWrite for Guarded {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[std::io::IoSlice<'_>]) -> Poll<std::io::Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
     }
 
@@ -310,4 +321,3 @@ pub fn header_complete(session: &pingora_proxy::Session) {
         guarded.watch().disarm();
     }
 }
-

@@ -61,9 +61,16 @@ const REQUEST_ID: &str = "X-Request-Id";
 
 /// Fields that say who a client is or where it came from, in lower case with hyphens. A client's own are removed; some
 /// are set again. `forwarded` and the rest of the family are believed only from a trusted proxy.
-const OURS: [&str; 7] = ["nvm-user-id", "nvm-scope", "nvm-owner", "x-hotkey", "x-real-ip", "x-request-id", "x-forwarded-proto"];
-const PROXIES: [&str; 6] =
-    ["x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-server", "x-forwarded-prefix", "forwarded"];
+const OURS: [&str; 7] =
+    ["nvm-user-id", "nvm-scope", "nvm-owner", "x-hotkey", "x-real-ip", "x-request-id", "x-forwarded-proto"];
+const PROXIES: [&str; 6] = [
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-forwarded-prefix",
+    "forwarded",
+];
 
 /// Makes the client's header into ours.
 ///
@@ -75,15 +82,15 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
     remove_spoofed(request, told.trusted);
 
     if let Some(client) = told.client {
-        let client = client.to_canonical().to_string();
+        let client = value(client.to_canonical().to_string())?;
         let chain = match forwarded_for {
-            Some(before) => format!("{before}, {client}"),
+            Some(before) => value(format!("{before}, {}", client.to_str().unwrap_or_default()))?,
             None => client.clone(),
         };
         request.insert_header(FORWARDED_FOR, chain)?;
         request.insert_header(REAL_IP, client)?;
     }
-    request.insert_header(FORWARDED_PROTO, forwarded_proto.unwrap_or(told.scheme))?;
+    request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(forwarded_proto.unwrap_or(told.scheme)))?;
     request.insert_header(REQUEST_ID, told.request_id)?;
     if let Some(identity) = &told.identity {
         for (name, value) in [(USER_ID, identity.user_id), (SCOPE, &identity.scope), (OWNER, identity.owner)] {
@@ -110,6 +117,12 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
     Ok(())
 }
 
+/// A value out of a text, without a copy.
+fn value(text: String) -> Result<HeaderValue> {
+    HeaderValue::try_from(text)
+        .map_err(|_| pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "a value of ours"))
+}
+
 /// Removes our fields in every spelling. An underscore for a hyphen makes another field here, and the same variable for
 /// a service behind CGI, WSGI or Rack.
 fn remove_spoofed(request: &mut RequestHeader, trusted: bool) {
@@ -131,8 +144,7 @@ fn is_one_of(name: &str, list: &[&str]) -> bool {
 }
 
 fn same_field(name: &str, ours: &str) -> bool {
-    name.len() == ours.len()
-        && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
+    name.len() == ours.len() && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
 }
 
 fn joined(request: &RequestHeader, name: &str) -> Option<String> {
@@ -150,8 +162,15 @@ fn scheme_of_proxy(request: &RequestHeader) -> Option<&'static str> {
 
 /// Fields with which an upstream would steer a proxy (nevermined.md section 5.5), or that concern only the way to it.
 const NOT_FOR_CLIENTS: [&str; 9] = [
-    "x-accel-redirect", "x-accel-buffering", "x-accel-charset", "x-accel-expires", "x-accel-limit-rate", "x-pad",
-    "proxy-authenticate", "proxy-authentication-info", "proxy-connection",
+    "x-accel-redirect",
+    "x-accel-buffering",
+    "x-accel-charset",
+    "x-accel-expires",
+    "x-accel-limit-rate",
+    "x-pad",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-connection",
 ];
 
 /// Keeps what is internal from the client.
@@ -202,11 +221,24 @@ mod tests {
     #[test]
     fn a_client_cannot_say_who_it_is() {
         let spoofed = [
-            ("NVM-User-id", "evil"), ("nvm-user-id", "evil"), ("NVM_User_id", "evil"), ("NVM_USER-ID", "evil"),
-            ("nvm-scope", "evil"), ("nvm_owner", "evil"), ("X-Hotkey", "evil"), ("x_hotkey", "evil"),
-            ("x-real-ip", "evil"), ("X_Real_IP", "evil"), ("x-forwarded-for", "evil"), ("x_forwarded_for", "evil"),
-            ("x-forwarded-proto", "http"), ("x-forwarded-host", "evil"), ("forwarded", "for=evil"), ("x-request-id", "evil"),
-            ("authorization", "Bearer evil"), ("host", "evil"),
+            ("NVM-User-id", "evil"),
+            ("nvm-user-id", "evil"),
+            ("NVM_User_id", "evil"),
+            ("NVM_USER-ID", "evil"),
+            ("nvm-scope", "evil"),
+            ("nvm_owner", "evil"),
+            ("X-Hotkey", "evil"),
+            ("x_hotkey", "evil"),
+            ("x-real-ip", "evil"),
+            ("X_Real_IP", "evil"),
+            ("x-forwarded-for", "evil"),
+            ("x_forwarded_for", "evil"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "evil"),
+            ("forwarded", "for=evil"),
+            ("x-request-id", "evil"),
+            ("authorization", "Bearer evil"),
+            ("host", "evil"),
         ];
         let mut request = request(&spoofed);
         let secret = Secret::new("Bearer provider".to_owned());
@@ -227,7 +259,12 @@ mod tests {
 
     #[test]
     fn a_trusted_proxy_is_believed() {
-        let fields = [("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2"), ("x-forwarded-proto", "http"), ("x-forwarded-host", "h")];
+        let fields = [
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "2.2.2.2"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "h"),
+        ];
         let mut request = request(&fields);
         to_upstream(&mut request, &told(&Secret::new(String::new()), true)).unwrap();
         assert_eq!(values(&request, "x-forwarded-for"), ["1.1.1.1, 2.2.2.2, 9.9.9.9"]);
@@ -237,7 +274,8 @@ mod tests {
 
     #[test]
     fn other_fields_are_not_touched() {
-        let fields = [("cookie", "a=b"), ("x-custom", "1"), ("x-custom", "2"), ("nvm-authorization", "z"), ("accept", "*/*")];
+        let fields =
+            [("cookie", "a=b"), ("x-custom", "1"), ("x-custom", "2"), ("nvm-authorization", "z"), ("accept", "*/*")];
         let mut request = request(&fields);
         to_upstream(&mut request, &told(&Secret::new(String::new()), false)).unwrap();
         assert_eq!(values(&request, "x-custom"), ["1", "2"]);

@@ -8,11 +8,7 @@ use pingora::{
     protocols::http::authority::{RawTargetAuthority, raw_target_authority},
 };
 
-use crate::model::{
-    decision::Denial,
-    endpoint::Origin,
-    path::RequestTarget,
-};
+use crate::model::{decision::Denial, endpoint::Origin, path::RequestTarget};
 
 /// The parts of a request that decide where it goes. Borrowed from its header.
 pub struct Target<'a> {
@@ -123,7 +119,11 @@ mod tests {
     fn what_no_route_should_see_is_refused() {
         for (target, fields, reason) in [
             ("/a", &[][..], "no_host"),
-            ("/a", &[("host", "h"), ("x", "0123456789012345678901234567890123456789012345678901234567890123456789")], "header_too_large"),
+            (
+                "/a",
+                &[("host", "h"), ("x", "0123456789012345678901234567890123456789012345678901234567890123456789")],
+                "header_too_large",
+            ),
             ("ftp://h/a", &[("host", "h")], "unusable_origin"),
         ] {
             let header = header(target, fields);

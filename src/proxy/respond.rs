@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, header};
-use pingora::{Result, http::{RequestHeader, ResponseHeader}};
+use pingora::{
+    Result,
+    http::{RequestHeader, ResponseHeader},
+};
 use pingora_proxy::Session;
 
 use crate::{
@@ -16,8 +19,13 @@ use crate::{
 pub fn status(denial: &Denial, compatibility: Compatibility) -> u16 {
     match (compatibility, denial) {
         (Compatibility::Standard, _)
-        | (_, Denial::BadRequest(_) | Denial::BodyTooLarge | Denial::NoRoute)
-        | (_, Denial::Unavailable(Dependency::Spool | Dependency::Store)) => denial.status(),
+        | (
+            _,
+            Denial::BadRequest(_)
+            | Denial::BodyTooLarge
+            | Denial::NoRoute
+            | Denial::Unavailable(Dependency::Spool | Dependency::Store),
+        ) => denial.status(),
         (Compatibility::Nevermined, _) => 401,
     }
 }
@@ -86,7 +94,9 @@ pub async fn preflight(session: &mut Session, cors: &Cors) -> Result<()> {
     let asked = |name: HeaderName| request.headers.get(name).cloned();
     let methods = cors.allow_methods.clone().or_else(|| asked(header::ACCESS_CONTROL_REQUEST_METHOD));
     let headers = cors.allow_headers.clone().or_else(|| asked(header::ACCESS_CONTROL_REQUEST_HEADERS));
-    for (name, value) in [(header::ACCESS_CONTROL_ALLOW_METHODS, methods), (header::ACCESS_CONTROL_ALLOW_HEADERS, headers)] {
+    for (name, value) in
+        [(header::ACCESS_CONTROL_ALLOW_METHODS, methods), (header::ACCESS_CONTROL_ALLOW_HEADERS, headers)]
+    {
         if let Some(value) = value {
             response.insert_header(name, value)?;
         }
@@ -215,7 +225,8 @@ mod tests {
     #[test]
     fn a_wrong_credential_is_told_apart_from_a_missing_one_and_from_nothing_else() {
         assert!(!challenge(&Denial::NoCredential).contains("error"));
-        let wrong = ["wrong_key", "malformed_token", "malformed_claims"].map(|reason| challenge(&Denial::InvalidCredential(reason)));
+        let wrong = ["wrong_key", "malformed_token", "malformed_claims"]
+            .map(|reason| challenge(&Denial::InvalidCredential(reason)));
         assert!(wrong.iter().all(|text| text.contains("invalid_token") && *text == wrong[0]));
     }
 }

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use http::Method;
 
-use crate::{config::{Route, RouteTarget}, metrics::{Metrics, RouteMetrics}, model::path::RequestPath};
+use crate::{
+    config::{Route, RouteTarget},
+    metrics::{Metrics, RouteMetrics},
+    model::path::RequestPath,
+};
 
 /// A route with its counters.
 pub struct ServedRoute {
@@ -38,10 +42,19 @@ impl Routes {
 
     /// The route of a request. `host` is without a port and in any case.
     #[must_use]
-    pub fn find(&self, method: &Method, host: &str, path: &RequestPath<'_>, forward: bool) -> Option<&Arc<ServedRoute>> {
+    pub fn find(
+        &self,
+        method: &Method,
+        host: &str,
+        path: &RequestPath<'_>,
+        forward: bool,
+    ) -> Option<&Arc<ServedRoute>> {
         self.0.iter().find(|route| {
             let route = &route.config;
-            (route.forward || !forward) && has_path(&route.path, path.as_str()) && has_method(route, method) && has_host(route, host)
+            (route.forward || !forward)
+                && has_path(&route.path, path.as_str())
+                && has_method(route, method)
+                && has_host(route, host)
         })
     }
 }
@@ -78,8 +91,14 @@ mod tests {
     #[test]
     fn a_path_prefix_is_of_whole_segments() {
         for (prefix, path, fits) in [
-            ("/", "/", true), ("/", "/a", true), ("/a", "/a", true), ("/a", "/a/b", true), ("/a/", "/a", true),
-            ("/a", "/ab", false), ("/a/b", "/a", false), ("/a", "/A", false),
+            ("/", "/", true),
+            ("/", "/a", true),
+            ("/a", "/a", true),
+            ("/a", "/a/b", true),
+            ("/a/", "/a", true),
+            ("/a", "/ab", false),
+            ("/a/b", "/a", false),
+            ("/a", "/A", false),
         ] {
             assert_eq!(has_path(prefix, path), fits, "{prefix} {path}");
         }

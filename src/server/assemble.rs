@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
 use super::STORE_PATIENCE;
@@ -23,6 +24,7 @@ use crate::{
 };
 
 /// What outlives a reload.
+#[derive(Clone)]
 pub struct Rooms {
     /// Usage, credits.
     pub store: Store,
@@ -39,6 +41,7 @@ pub struct Rooms {
 }
 
 /// How the store is opened, for the gateway and for the commands that look into it.
+#[must_use]
 pub fn store_options(config: &Config) -> StoreOptions {
     StoreOptions {
         target: match &config.database.target {
@@ -73,8 +76,12 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Writer)> {
     });
     let spool = Arc::new(spool.context("opening the usage spool")?);
     let facts = Arc::new(facts(config, &outside)?);
-    let writer = Writer::new((*spool).clone(), store.clone(), WriterOptions { drain: config.server.grace_period, ..WriterOptions::default() });
-    let timeout = config.database.timeout + config.chain.as_ref().map_or(Duration::ZERO, |chain| chain.timeout);
+    let writer = Writer::new(
+        (*spool).clone(),
+        store.clone(),
+        WriterOptions { drain: config.server.grace_period, ..WriterOptions::default() },
+    );
+    let timeout = config.database.timeout;
     let books = Books {
         store: store.clone(),
         facts: Arc::clone(&facts),
@@ -85,7 +92,7 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Writer)> {
     let options = LedgerOptions {
         refresh: config.credits.refresh,
         stale_for: config.chain.as_ref().map_or(STALE_FOR, |chain| chain.freshness.stale_for),
-        patience: timeout,
+        patience: timeout + config.chain.as_ref().map_or(Duration::ZERO, |chain| chain.timeout),
         max_accounts: config.credits.max_accounts,
     };
     let ledger = Ledger::new(options, Arc::new(books), outside.clone());
@@ -94,7 +101,7 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Writer)> {
 }
 
 /// How old a local balance may be while the store is away.
-const STALE_FOR: Duration = Duration::from_secs(120);
+const STALE_FOR: Duration = Duration::from_mins(2);
 
 /// A database that cannot be reached does not keep the gateway from starting: the spool keeps what it misses, and routes
 /// that need it answer 503 until it is there. One that can be reached and refuses is a mistake of the operator's.
@@ -103,7 +110,10 @@ async fn migrate(store: &Store) -> anyhow::Result<()> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) if !error.is_retryable() => Err(error).context("migrating the database"),
         unreachable => {
-            let error = unreachable.map_or_else(|_| "timeout".to_owned(), |result| result.map_or_else(|e| e.to_string(), |()| String::new()));
+            let error = unreachable.map_or_else(
+                |_| "timeout".to_owned(),
+                |result| result.map_or_else(|e| e.to_string(), |()| String::new()),
+            );
             tracing::error!(error, "the database cannot be reached; it is tried again in the background");
             let store = store.clone();
             tokio::spawn(async move {
@@ -120,7 +130,8 @@ async fn migrate(store: &Store) -> anyhow::Result<()> {
 
 fn facts(config: &Config, outside: &Handle) -> anyhow::Result<Facts> {
     let pem = |path: &Option<std::path::PathBuf>| {
-        let read = |path: &std::path::PathBuf| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+        let read =
+            |path: &std::path::PathBuf| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
         path.as_ref().map(read).transpose()
     };
     let http = |timeout, extra_ca_pem| chain::http::Options { timeout, extra_ca_pem };
@@ -146,7 +157,12 @@ fn facts(config: &Config, outside: &Handle) -> anyhow::Result<Facts> {
         ..cache::Options::default()
     });
     let facts = Facts::new(chain::Options { marketplace, node, cache }, &cache::Clock::Steady, outside.clone())?;
-    facts.configure(config.services.iter().map(|service| ServiceFacts {
+    facts.configure(services(config));
+    Ok(facts)
+}
+
+fn services(config: &Config) -> impl Iterator<Item = ServiceFacts> {
+    config.services.iter().map(|service| ServiceFacts {
         service: service.id,
         plan: Some(service.plan),
         plan_kind: service.plan_kind,
@@ -155,8 +171,30 @@ fn facts(config: &Config, outside: &Handle) -> anyhow::Result<Facts> {
         creator: String::new(),
         source: service.credits,
         open_endpoints: service.open_endpoints.clone(),
-    }));
-    Ok(facts)
+    })
+}
+
+/// What a reload needs.
+pub struct Reloading {
+    /// What stays.
+    pub rooms: Rooms,
+    /// What stays.
+    pub metrics: Arc<Metrics>,
+    /// What is replaced.
+    pub serving: Arc<ArcSwap<Serving>>,
+}
+
+impl Reloading {
+    /// Replaces routes, upstreams, keys and services. Requests in flight keep what they began with.
+    ///
+    /// # Errors
+    /// When a setting cannot be honoured; then nothing is replaced.
+    pub fn apply(&self, config: &Config) -> anyhow::Result<()> {
+        let serving = serving(config, &self.rooms, &self.metrics)?;
+        self.rooms.facts.configure(services(config));
+        self.serving.store(Arc::new(serving));
+        Ok(())
+    }
 }
 
 /// Builds what a reload replaces.
@@ -188,6 +226,7 @@ fn tokens(config: &Config) -> anyhow::Result<Option<TokenVerifier>> {
 }
 
 /// The token with which usage is reported; none configured: an empty one, which the backend refuses loudly.
+#[must_use]
 pub fn report_token(token: Option<&Secret>) -> Secret {
     token.cloned().unwrap_or_else(|| Secret::new(String::new()))
 }

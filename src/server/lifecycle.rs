@@ -18,11 +18,11 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::assemble::{Rooms, report_token};
+use super::assemble::{Reloading, Rooms, report_token};
 use crate::{
     admin::Readiness,
     chain::http,
-    config::Config,
+    config::{Config, ConfigError},
     credits::{AccountKey, Ledger},
     model::clock,
     store::Store,
@@ -78,6 +78,25 @@ impl Background {
     }
 }
 
+/// Loads the configuration again at every SIGHUP. A mistake in it changes nothing.
+pub async fn reload_on_hangup(load: impl Fn() -> Result<Config, ConfigError> + Send + 'static, reloading: Reloading) {
+    let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    let Ok(mut hangups) = hangups.inspect_err(|error| tracing::error!(%error, "SIGHUP cannot be heard")) else {
+        return;
+    };
+    while hangups.recv().await.is_some() {
+        let applied = load().map_err(anyhow::Error::from).and_then(|config| reloading.apply(&config));
+        match applied {
+            Ok(()) => tracing::info!(
+                "routes, upstreams, keys and services are loaded again; other settings count from the next start"
+            ),
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "the configuration cannot be used; the old one stays");
+            }
+        }
+    }
+}
+
 async fn told_to_stop(mut stop: watch::Receiver<bool>) {
     // An error means that nobody can tell any more, which comes to the same.
     let _ = stop.wait_for(|stop| *stop).await;
@@ -92,7 +111,10 @@ fn settle(ledger: &Ledger, event: &UsageEvent) {
 fn reporter(config: &Config, store: &Store) -> anyhow::Result<Option<Reporter>> {
     let Some(report) = &config.usage.report else { return Ok(None) };
     let client = http::client(&report.url, &http::Options { timeout: report.timeout, extra_ca_pem: None })?;
-    let options = ReportOptions { timeout: report.timeout, ..ReportOptions::new(report.url.clone(), report_token(report.token.as_ref())) };
+    let options = ReportOptions {
+        timeout: report.timeout,
+        ..ReportOptions::new(report.url.clone(), report_token(report.token.as_ref()))
+    };
     Ok(Some(Reporter::new(store.clone(), client, options)))
 }
 
@@ -108,7 +130,10 @@ async fn watch_certificates(certificates: Vec<Arc<Certificates>>) {
             match reloaded {
                 Ok(Ok(true)) => tracing::info!("certificates changed; new connections get the new ones"),
                 Ok(Ok(false)) | Err(_) => {}
-                Ok(Err(error)) => tracing::error!(error = format!("{error:#}"), "changed certificates cannot be used; the old ones stay"),
+                Ok(Err(error)) => tracing::error!(
+                    error = format!("{error:#}"),
+                    "changed certificates cannot be used; the old ones stay"
+                ),
             }
         }
     }

@@ -34,7 +34,10 @@ impl Database {
             .parse::<PgConnectOptions>()?
             .application_name("tollgate")
             // A transaction that nobody goes on with would hold its locks, and with them the other gateways.
-            .options([("statement_timeout", milliseconds.as_str()), ("idle_in_transaction_session_timeout", milliseconds.as_str())])
+            .options([
+                ("statement_timeout", milliseconds.as_str()),
+                ("idle_in_transaction_session_timeout", milliseconds.as_str()),
+            ])
             .disable_statement_logging();
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections.max(1))
@@ -46,8 +49,14 @@ impl Database {
 
     pub async fn migrate(&self) -> Result<()> {
         // On a connection of its own, without the time limits: a migration may have much to move.
-        let connect = self.pool.connect_options().as_ref().clone().options([("statement_timeout", "0"), ("idle_in_transaction_session_timeout", "0")]);
-        let mut connection = tokio::time::timeout(self.timeout, connect.connect()).await.map_err(|_| StoreError::TimedOut)??;
+        let connect = self
+            .pool
+            .connect_options()
+            .as_ref()
+            .clone()
+            .options([("statement_timeout", "0"), ("idle_in_transaction_session_timeout", "0")]);
+        let mut connection =
+            tokio::time::timeout(self.timeout, connect.connect()).await.map_err(|_| StoreError::TimedOut)??;
         let mut migrations = sqlx::migrate!("migrations/postgres");
         migrations.set_ignore_missing(true).run_direct(None, &mut connection, false).await?;
         connection.close().await?;

@@ -39,8 +39,18 @@ impl Database {
             .busy_timeout(options.timeout)
             .foreign_keys(true)
             .disable_statement_logging();
-        let pool = |connections| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(options.timeout).connect_lazy_with(connect.clone());
-        Ok(Self { write: pool(1), read: pool(options.max_connections.max(1)), timeout: options.timeout, reports: options.reports })
+        let pool = |connections| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(options.timeout)
+                .connect_lazy_with(connect.clone())
+        };
+        Ok(Self {
+            write: pool(1),
+            read: pool(options.max_connections.max(1)),
+            timeout: options.timeout,
+            reports: options.reports,
+        })
     }
 
     pub async fn migrate(&self) -> Result<()> {

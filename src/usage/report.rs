@@ -207,7 +207,12 @@ mod tests {
 
     #[test]
     fn a_report_says_what_the_upstream_answered_and_what_was_charged() {
-        let event = UsageEvent { charged: crate::model::credits::Credits::ZERO, reported: None, upstream_status: Some(201), ..sample(1) };
+        let event = UsageEvent {
+            charged: crate::model::credits::Credits::ZERO,
+            reported: None,
+            upstream_status: Some(201),
+            ..sample(1)
+        };
         assert_eq!(
             serde_json::to_value(Report::new(&event)).unwrap(),
             serde_json::json!({

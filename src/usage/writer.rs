@@ -147,12 +147,19 @@ impl Writer {
             }
         };
         if tokio::time::timeout(self.options.drain, drained).await.is_err() {
-            tracing::warn!(events = self.spool.depth(), "stopped before the store had all usage events; the next start delivers them");
+            tracing::warn!(
+                events = self.spool.depth(),
+                "stopped before the store had all usage events; the next start delivers them"
+            );
         }
     }
 
     /// Delivers one batch, however often it takes, unless `shutdown` comes between two attempts.
-    async fn deliver(&self, settled: &(impl Fn(&[UsageEvent]) + Send), shutdown: &mut (impl Future<Output = ()> + Unpin)) -> std::ops::ControlFlow<()> {
+    async fn deliver(
+        &self,
+        settled: &(impl Fn(&[UsageEvent]) + Send),
+        shutdown: &mut (impl Future<Output = ()> + Unpin),
+    ) -> std::ops::ControlFlow<()> {
         let mut patience = self.options.least_patience;
         loop {
             match self.attempt(settled).await {
@@ -214,7 +221,6 @@ impl Writer {
                     } else {
                         let (first, second) = events.split_at(events.len() / 2);
                         pending.extend([second, first]);
-                        continue;
                     }
                 }
                 Err(error) => return Err(error),

@@ -44,7 +44,9 @@ fn an_access_log_line_is_json_whatever_the_url_holds() {
         let mut client = gateway.client();
         let mut bytes = b"GET /a".to_vec();
         bytes.push(byte);
-        bytes.extend_from_slice(format!("z?{IN_QUERY} HTTP/1.1\r\nHost: h\"\\x\r\nUser-Agent: \"}}\\\r\n\r\n").as_bytes());
+        bytes.extend_from_slice(
+            format!("z?{IN_QUERY} HTTP/1.1\r\nHost: h\"\\x\r\nUser-Agent: \"}}\\\r\n\r\n").as_bytes(),
+        );
         client.write(bytes);
         let status = client.answer("GET").status;
         assert!(matches!(status, 200 | 400), "{byte}: {status}");
@@ -57,7 +59,8 @@ fn an_access_log_line_is_json_whatever_the_url_holds() {
     eventually("all lines are there", || (gateway.access_log().len() > sent).then_some(()));
     for line in gateway.access_log() {
         assert_eq!(line["forged"], Value::Null, "{line}");
-        for field in ["time", "request_id", "listener", "route", "method", "path", "decision", "status", "duration_us"] {
+        for field in ["time", "request_id", "listener", "route", "method", "path", "decision", "status", "duration_us"]
+        {
             assert_ne!(line[field], Value::Null, "{field}: {line}");
         }
     }
@@ -74,11 +77,19 @@ fn an_access_log_line_says_who_what_and_how_much() {
     let id = answer.header("x-request-id").unwrap().to_owned();
     let line = gateway.logged(|line| line["request_id"] == *id);
     for (field, value) in [
-        ("listener", "plain"), ("route", "paid"), ("client", "127.0.0.1"), ("method", "POST"), ("host", "shop.example"), ("path", "/x"), ("decision", "permit"),
+        ("listener", "plain"),
+        ("route", "paid"),
+        ("client", "127.0.0.1"),
+        ("method", "POST"),
+        ("host", "shop.example"),
+        ("path", "/x"),
+        ("decision", "permit"),
     ] {
         assert_eq!(line[field], value, "{line}");
     }
-    for (field, value) in [("status", 200), ("upstream_status", 200), ("charged", 4), ("bytes_sent", 5), ("bytes_received", 3)] {
+    for (field, value) in
+        [("status", 200), ("upstream_status", 200), ("charged", 4), ("bytes_sent", 5), ("bytes_received", 3)]
+    {
         assert_eq!(line[field], value, "{field}: {line}");
     }
     assert_eq!(line["subject"].as_str().unwrap().to_lowercase(), HOLDER.to_string().to_lowercase());
@@ -92,7 +103,10 @@ fn told_to_stop_it_finishes_what_is_in_flight() {
     let token = Token::covering(upstream.everything()).mint();
     let (waiting, streaming) = (Gate::closed(), Gate::closed());
     upstream.on("/waiting", Reply::after(&waiting, Reply::ok("served")));
-    upstream.on("/streaming", Reply::parts([Part::Data(b"one".to_vec()), Part::Wait(streaming.clone()), Part::Data(b"two".to_vec())]));
+    upstream.on(
+        "/streaming",
+        Reply::parts([Part::Data(b"one".to_vec()), Part::Wait(streaming.clone()), Part::Data(b"two".to_vec())]),
+    );
     let mut idle = gateway.client();
     assert_eq!(idle.send(&Request::get("/x").token(&token)).status, 200);
     let mut first = gateway.client();

@@ -27,7 +27,23 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("decision", &["authn", "authz", "metrics", "proxy"]),
     ("admin", &["chain", "credits", "metrics", "telemetry", "tls", "usage"]),
     ("proxy", &["authn", "authz", "usage", "tls", "metrics", "telemetry"]),
-    ("server", &["admin", "authn", "authz", "chain", "credits", "decision", "metrics", "proxy", "store", "telemetry", "tls", "usage"]),
+    (
+        "server",
+        &[
+            "admin",
+            "authn",
+            "authz",
+            "chain",
+            "credits",
+            "decision",
+            "metrics",
+            "proxy",
+            "store",
+            "telemetry",
+            "tls",
+            "usage",
+        ],
+    ),
     ("cli", &["authn", "server", "store", "telemetry"]),
     ("lib", &[]),
 ];
@@ -63,7 +79,8 @@ fn rooms() -> BTreeMap<String, Vec<(String, String)>> {
         let room = name.split(['/', '.']).next().unwrap().to_owned();
         let text = std::fs::read_to_string(&file).unwrap();
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-        let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect();
+        let code: String =
+            code.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect();
         rooms.entry(room).or_default().push((name, code));
     }
     rooms
@@ -72,7 +89,8 @@ fn rooms() -> BTreeMap<String, Vec<(String, String)>> {
 /// The rooms a text names: `crate::room` and the first words in `use crate::{…}`.
 fn named(code: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    let word = |text: &str| text.trim_start().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned();
+    let word =
+        |text: &str| text.trim_start().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned();
     for (at, _) in code.match_indices("crate::") {
         let rest = &code[at + "crate::".len()..];
         let Some(group) = rest.strip_prefix('{') else {
@@ -139,6 +157,7 @@ fn outside_names_stay_in_their_rooms() {
 
 #[test]
 fn a_group_of_uses_is_read() {
-    let code = "use crate::{authn::{A, b::C}, config, model::{did::Did}};\nuse crate::tls::X;\nlet x = crate::usage::y();";
+    let code =
+        "use crate::{authn::{A, b::C}, config, model::{did::Did}};\nuse crate::tls::X;\nlet x = crate::usage::y();";
     assert_eq!(named(code), ["authn", "config", "model", "tls", "usage"].map(str::to_owned).into());
 }

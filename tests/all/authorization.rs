@@ -2,10 +2,7 @@
 //! every credential that is none.
 
 use serde_json::{Value, json};
-use tollgate::{
-    jose::encrypt_compact,
-    model::clock::Timestamp,
-};
+use tollgate::{jose::encrypt_compact, model::clock::Timestamp};
 
 use super::support::{
     Gateway, IN_QUERY, Reply, Request, Settings, Token, Upstream, free_port,
@@ -68,14 +65,20 @@ fn malformed_credentials_are_refused_and_never_taken_for_none() {
         assert_eq!(answer.status, 401, "{what}: {}", answer.text());
         assert_eq!(answer.error(), "invalid_token", "{what}");
         let challenge = answer.header("www-authenticate").unwrap();
-        assert!(challenge.starts_with("Bearer ") && challenge.contains("error=\"invalid_token\""), "{what}: {challenge}");
+        assert!(
+            challenge.starts_with("Bearer ") && challenge.contains("error=\"invalid_token\""),
+            "{what}: {challenge}"
+        );
     }
     for bytes in [b"Bearer \xc3\xa9.b".as_slice(), b"Bearer \xff"] {
         assert!(matches!(gateway.send(&Request::get("/x").header("Authorization", bytes)).status, 400 | 401));
     }
     let none = gateway.send(&Request::get("/x"));
     assert_eq!((none.status, none.error().as_str()), (401, "no_credential"));
-    assert!(!none.header("www-authenticate").unwrap().contains("error"), "RFC 6750 §3: no code where nothing was presented");
+    assert!(
+        !none.header("www-authenticate").unwrap().contains("error"),
+        "RFC 6750 §3: no code where nothing was presented"
+    );
     assert_eq!(upstream.requests(), 0);
     // The scheme's word never mattered.
     for value in [format!("Bearer {good}"), format!("bearer {good}"), format!("foo {good}"), good.clone()] {
@@ -119,7 +122,10 @@ fn claims_that_are_none_are_refused() {
         ("a wrong checksum", set("userId", json!("0x3C44CdDdB6a900fa2b585dd299e03d12FA4293bC"))),
         ("endpoints that are no list", set("endpoints", json!(endpoint))),
         ("a time that is text", set("exp", json!("4102444800"))),
-        ("a line break in the credential", set("headers", json!({"authentication": {"type": "bearer", "token": "a\r\nX: y"}}))),
+        (
+            "a line break in the credential",
+            set("headers", json!({"authentication": {"type": "bearer", "token": "a\r\nX: y"}})),
+        ),
         ("an array", mint_json(&json!([]), &key())),
         ("no JSON", super::support::secret(encrypt_compact(b"{", &key()).unwrap())),
     ] {
@@ -155,10 +161,26 @@ fn a_token_is_looked_at_again_every_time() {
 fn only_what_an_endpoint_covers_is_forwarded() {
     let upstream = Upstream::start();
     let (gateway, _) = paid(&upstream);
-    let token = Token::covering(upstream.url("/x/(.*)")).and(upstream.url("/exact")).and("http://[not a url").and(upstream.url("/users/:id")).mint();
+    let token = Token::covering(upstream.url("/x/(.*)"))
+        .and(upstream.url("/exact"))
+        .and("http://[not a url")
+        .and(upstream.url("/users/:id"))
+        .mint();
     for (path, covered) in [
-        ("/x/", true), ("/x/a", true), ("/X/a", true), ("/exact", true), ("/exact/", true), ("/users/5", true), ("/x/a%2Fb", true),
-        ("/", false), ("/x", false), ("/y", false), ("/exact/more", false), ("/users/5/6", false), ("//x/a", false), ("/admin", false),
+        ("/x/", true),
+        ("/x/a", true),
+        ("/X/a", true),
+        ("/exact", true),
+        ("/exact/", true),
+        ("/users/5", true),
+        ("/x/a%2Fb", true),
+        ("/", false),
+        ("/x", false),
+        ("/y", false),
+        ("/exact/more", false),
+        ("/users/5/6", false),
+        ("//x/a", false),
+        ("/admin", false),
     ] {
         let answer = gateway.send(&Request::get(path).token(&token));
         let expected = if covered { 200 } else { 403 };
@@ -176,16 +198,39 @@ fn a_path_with_two_readings_is_refused() {
     let (gateway, _) = paid(&upstream);
     let token = Token::covering(upstream.url("/x/(.*)")).mint();
     for path in [
-        "/x/../admin", "/x/..", "/x/./a", "/x/%2e%2e/admin", "/x/.%2e/admin", "/x/%2E%2E/admin", "/x/..%2fadmin", "/x/..%2Fadmin",
-        "/x/%2e%2e%2fadmin", "/x/..;/admin", "/x/..;a=b/admin", "/x/%252e%252e/admin", "/x/..%252fadmin", "/x/..%5cadmin", "/x/..\\admin",
-        "/x/a%0d%0aX-Inj:%201", "/x/a%0a", "/x/a%00b", "/x/a%7f", "/x/%zz", "/x/%", "/x/%4", "/x/a\tb", "/x/a\x7fb",
+        "/x/../admin",
+        "/x/..",
+        "/x/./a",
+        "/x/%2e%2e/admin",
+        "/x/.%2e/admin",
+        "/x/%2E%2E/admin",
+        "/x/..%2fadmin",
+        "/x/..%2Fadmin",
+        "/x/%2e%2e%2fadmin",
+        "/x/..;/admin",
+        "/x/..;a=b/admin",
+        "/x/%252e%252e/admin",
+        "/x/..%252fadmin",
+        "/x/..%5cadmin",
+        "/x/..\\admin",
+        "/x/a%0d%0aX-Inj:%201",
+        "/x/a%0a",
+        "/x/a%00b",
+        "/x/a%7f",
+        "/x/%zz",
+        "/x/%",
+        "/x/%4",
+        "/x/a\tb",
+        "/x/a\x7fb",
     ] {
         let answer = gateway.send(&Request::get(path).token(&token));
         assert_eq!(answer.status, 400, "{path}: {}", answer.text());
         assert_eq!(upstream.requests(), 0, "{path}");
     }
     // What has one reading is sent as it was read: a raw space as an escape, and without a fragment.
-    for (path, forwarded) in [("/x/a%3Fz=1", "/x/a%3Fz=1"), ("/x/a%23z", "/x/a%23z"), ("/x/a#frag", "/x/a"), ("/x/a /b", "/x/a%20/b")] {
+    for (path, forwarded) in
+        [("/x/a%3Fz=1", "/x/a%3Fz=1"), ("/x/a%23z", "/x/a%23z"), ("/x/a#frag", "/x/a"), ("/x/a /b", "/x/a%20/b")]
+    {
         assert_eq!(gateway.send(&Request::get(path).token(&token)).status, 200);
         assert_eq!(upstream.only().target, forwarded);
     }
@@ -198,7 +243,10 @@ fn nobody_can_lower_the_scheme_of_the_upstream() {
     let directory = tempfile::tempdir().unwrap();
     let ca = authority.write(directory.path());
     let gateway = Gateway::start(
-        Settings::file().egress(&format!("extra_ca = \"{}\"", ca.display())).server("trusted_proxies = [\"127.0.0.0/8\"]").paid(""),
+        Settings::file()
+            .egress(&format!("extra_ca = \"{}\"", ca.display()))
+            .server("trusted_proxies = [\"127.0.0.0/8\"]")
+            .paid(""),
     );
     gateway.grant(&HOLDER, 1000);
     let token = Token::covering(secure.everything()).mint();
@@ -232,8 +280,21 @@ fn nobody_can_say_who_they_are_by_a_header() {
     let (gateway, token) = paid(&upstream);
     let evil = "0xEvil";
     for name in [
-        "NVM-User-id", "nvm-user-id", "NVM_USER_ID", "NVM_User-id", "nvm-scope", "NVM-Owner", "nvm_owner", "X-Real-IP", "X_Real_IP",
-        "X-Forwarded-For", "X_Forwarded_For", "Forwarded", "X-Request-Id", "X-Hotkey", "X_HOTKEY",
+        "NVM-User-id",
+        "nvm-user-id",
+        "NVM_USER_ID",
+        "NVM_User-id",
+        "nvm-scope",
+        "NVM-Owner",
+        "nvm_owner",
+        "X-Real-IP",
+        "X_Real_IP",
+        "X-Forwarded-For",
+        "X_Forwarded_For",
+        "Forwarded",
+        "X-Request-Id",
+        "X-Hotkey",
+        "X_HOTKEY",
     ] {
         let request = Request::get("/x").token(&token).header(name, evil).header(name, evil);
         let answer = gateway.send(&request);
@@ -250,7 +311,11 @@ fn nobody_can_say_who_they_are_by_a_header() {
         }
         assert_eq!(answer.status, 200, "{named}: {}", answer.text());
         let received = upstream.only();
-        for (name, value) in [("nvm-user-id", HOLDER.checksummed()), ("nvm-scope", SERVICE.to_string()), ("authorization", "Bearer svc-secret".to_owned())] {
+        for (name, value) in [
+            ("nvm-user-id", HOLDER.checksummed()),
+            ("nvm-scope", SERVICE.to_string()),
+            ("authorization", "Bearer svc-secret".to_owned()),
+        ] {
             assert_eq!(received.header(name), Some(value.as_str()), "{named}: {:?}", received.headers);
         }
         assert!(received.header("x-real-ip").is_some(), "{named}");
@@ -278,12 +343,23 @@ fn upgrades_and_unusual_methods_are_authorised_like_everything() {
     let (gateway, token) = paid(&upstream);
     for (method, headers) in [
         ("GET", vec![("Connection", "Upgrade"), ("Upgrade", "websocket")]),
-        ("GET", vec![("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA")]),
+        (
+            "GET",
+            vec![
+                ("Connection", "Upgrade, HTTP2-Settings"),
+                ("Upgrade", "h2c"),
+                ("HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA"),
+            ],
+        ),
         ("OPTIONS", vec![]),
         ("OPTIONS", vec![("Origin", "https://page.example"), ("Access-Control-Request-Method", "POST")]),
-        ("HEAD", vec![]), ("FOO", vec![]), ("DELETE", vec![]), ("PROPFIND", vec![]),
+        ("HEAD", vec![]),
+        ("FOO", vec![]),
+        ("DELETE", vec![]),
+        ("PROPFIND", vec![]),
     ] {
-        let request = headers.iter().fold(Request::new(method, "/x"), |request, (name, value)| request.header(name, value));
+        let request =
+            headers.iter().fold(Request::new(method, "/x"), |request, (name, value)| request.header(name, value));
         assert_eq!(gateway.send(&request).status, 401, "{method} {headers:?}");
         assert_eq!(upstream.requests(), 0, "{method}");
     }
@@ -307,8 +383,10 @@ fn a_preflight_is_answered_where_the_route_says_so() {
     let answer = gateway.send(&preflight("https://page.example"));
     assert_eq!(answer.status, 204, "{}", answer.text());
     for (name, value) in [
-        ("access-control-allow-origin", "https://page.example"), ("access-control-allow-methods", "PUT"),
-        ("access-control-allow-headers", "authorization,x-y"), ("access-control-allow-credentials", "true"),
+        ("access-control-allow-origin", "https://page.example"),
+        ("access-control-allow-methods", "PUT"),
+        ("access-control-allow-headers", "authorization,x-y"),
+        ("access-control-allow-credentials", "true"),
     ] {
         assert_eq!(answer.header(name), Some(value), "{}", answer.head);
     }
@@ -330,9 +408,18 @@ fn upstreams_of_tokens_must_be_public_unless_allowed() {
     let gateway = Gateway::start(Settings::file().nothing_allowed().paid(""));
     gateway.grant(&HOLDER, 1000);
     for origin in [
-        format!("http://127.0.0.1:{port}"), format!("http://localhost:{port}"), format!("http://127.1.2.3:{port}"), format!("http://[::1]:{port}"),
-        format!("http://[::ffff:127.0.0.1]:{port}"), format!("http://0.0.0.0:{port}"), format!("http://2130706433:{port}"), format!("http://0x7f.1:{port}"),
-        "http://169.254.169.254".to_owned(), "http://10.0.0.1".to_owned(), "http://[fe80::1]".to_owned(), "http://[fd00::1]".to_owned(),
+        format!("http://127.0.0.1:{port}"),
+        format!("http://localhost:{port}"),
+        format!("http://127.1.2.3:{port}"),
+        format!("http://[::1]:{port}"),
+        format!("http://[::ffff:127.0.0.1]:{port}"),
+        format!("http://0.0.0.0:{port}"),
+        format!("http://2130706433:{port}"),
+        format!("http://0x7f.1:{port}"),
+        "http://169.254.169.254".to_owned(),
+        "http://10.0.0.1".to_owned(),
+        "http://[fe80::1]".to_owned(),
+        "http://[fd00::1]".to_owned(),
     ] {
         let token = Token::covering(format!("{origin}/(.*)")).mint();
         let answer = gateway.send(&Request::get("/latest/meta-data").token(&token));

@@ -39,7 +39,12 @@ fn a_thousand_requests_at_once_on_ten_local_credits_are_served_ten_times() {
     assert_eq!((count(&answers, 200), count(&answers, 402)), (10, 990));
     assert_eq!(upstream.requests(), 10);
     assert_eq!(charged(&gateway), 10);
-    assert!(gateway.cli(&["credits", "list"]).lines().any(|line| line.contains(&HOLDER.to_string()) && line.contains("  0  ")));
+    assert!(
+        gateway
+            .cli(&["credits", "list"])
+            .lines()
+            .any(|line| line.contains(&HOLDER.to_string()) && line.contains("  0  "))
+    );
 }
 
 #[test]
@@ -83,18 +88,49 @@ fn a_request_holds_the_most_it_may_cost_until_it_has_ended() {
 fn charges_follow_the_plan() {
     let upstream = Upstream::start();
     for (plan, cases) in [
-        ("charge = \"dynamic\"\namount = 4\nminimum = 2\nmaximum = 10", [
-            (200, Some("5"), 5), (200, Some("2"), 2), (200, Some("10"), 10), (200, Some("1"), 2), (200, Some("0"), 2), (200, Some("99"), 10),
-            (200, Some("9"), 9), (200, None, 4), (200, Some(""), 4), (200, Some("abc"), 4), (200, Some("-5"), 4), (200, Some("1.5"), 4),
-            (200, Some("0x10"), 4), (200, Some("1e3"), 4), (200, Some("Infinity"), 4), (200, Some("7, 7"), 4), (200, Some(" 9 "), 9),
-            (200, Some("99999999999999999999999"), 10), (201, Some("3"), 3), (206, Some("3"), 3),
-            (301, Some("3"), 0), (304, Some("3"), 0), (404, Some("3"), 0), (500, Some("3"), 0), (503, None, 0),
-        ].as_slice()),
-        ("charge = \"fixed\"\namount = 3\nminimum = 1\nmaximum = 10", [
-            (200, Some("5"), 3), (200, Some("0"), 3), (200, None, 3), (404, None, 0), (500, Some("9"), 0),
-        ].as_slice()),
-        ("charge = \"dynamic\"\namount = 1\nminimum = 0\nmaximum = 10", [(200, Some("0"), 0), (200, Some("7"), 7)].as_slice()),
-        ("charge = \"dynamic\"\namount = 0\n", [(200, None, 0), (200, Some("7"), 7), (200, Some("5000000"), 793)].as_slice()),
+        (
+            "charge = \"dynamic\"\namount = 4\nminimum = 2\nmaximum = 10",
+            [
+                (200, Some("5"), 5),
+                (200, Some("2"), 2),
+                (200, Some("10"), 10),
+                (200, Some("1"), 2),
+                (200, Some("0"), 2),
+                (200, Some("99"), 10),
+                (200, Some("9"), 9),
+                (200, None, 4),
+                (200, Some(""), 4),
+                (200, Some("abc"), 4),
+                (200, Some("-5"), 4),
+                (200, Some("1.5"), 4),
+                (200, Some("0x10"), 4),
+                (200, Some("1e3"), 4),
+                (200, Some("Infinity"), 4),
+                (200, Some("7, 7"), 4),
+                (200, Some(" 9 "), 9),
+                (200, Some("99999999999999999999999"), 10),
+                (201, Some("3"), 3),
+                (206, Some("3"), 3),
+                (301, Some("3"), 0),
+                (304, Some("3"), 0),
+                (404, Some("3"), 0),
+                (500, Some("3"), 0),
+                (503, None, 0),
+            ]
+            .as_slice(),
+        ),
+        (
+            "charge = \"fixed\"\namount = 3\nminimum = 1\nmaximum = 10",
+            [(200, Some("5"), 3), (200, Some("0"), 3), (200, None, 3), (404, None, 0), (500, Some("9"), 0)].as_slice(),
+        ),
+        (
+            "charge = \"dynamic\"\namount = 1\nminimum = 0\nmaximum = 10",
+            [(200, Some("0"), 0), (200, Some("7"), 7)].as_slice(),
+        ),
+        (
+            "charge = \"dynamic\"\namount = 0\n",
+            [(200, None, 0), (200, Some("7"), 7), (200, Some("5000000"), 793)].as_slice(),
+        ),
     ] {
         let gateway = Gateway::start(Settings::file().paid(plan));
         gateway.grant(&HOLDER, 800);
@@ -106,7 +142,11 @@ fn charges_follow_the_plan() {
             upstream.on("/x", reported.map_or(reply.clone(), |reported| reply.credits(reported)));
             let answer = client.send(&Request::get("/x").token(&token));
             assert_eq!(answer.status, *status, "{}", answer.text());
-            expected.push((answer.header("x-request-id").unwrap().to_owned(), *charge, format!("{plan} {status} {reported:?}")));
+            expected.push((
+                answer.header("x-request-id").unwrap().to_owned(),
+                *charge,
+                format!("{plan} {status} {reported:?}"),
+            ));
         }
         let usage = gateway.usage();
         for (id, charge, case) in expected {
@@ -200,7 +240,10 @@ fn a_balance_that_cannot_be_had_is_no_answer() {
         let answer = gateway.send(&Request::get("/x").token(&token));
         assert_eq!((answer.status, answer.error().as_str()), (503, "unavailable"), "{what}");
         assert!(answer.header("retry-after").is_some(), "{what}");
-        assert_eq!(gateway.logged(|line| line["request_id"] == answer.json()["request_id"])["reason"], "chain_unavailable");
+        assert_eq!(
+            gateway.logged(|line| line["request_id"] == answer.json()["request_id"])["reason"],
+            "chain_unavailable"
+        );
         assert_eq!(upstream.requests(), before, "{what}");
         node.answer_instead(None);
         within(Duration::from_secs(5), "it is served again", || {
@@ -251,7 +294,9 @@ fn services_that_do_not_exist_or_do_not_fit_are_refused() {
     let token = |service, plan| Token::covering(upstream.everything()).service(service).plan(plan).mint();
     let unknown = tollgate::model::did::Did([0x77; 32]);
     for (what, token) in [
-        ("unknown service", token(unknown, PLAN)), ("unknown plan", token(SERVICE, unknown)), ("a plan for a service", token(PLAN, PLAN)),
+        ("unknown service", token(unknown, PLAN)),
+        ("unknown plan", token(SERVICE, unknown)),
+        ("a plan for a service", token(PLAN, PLAN)),
     ] {
         let answer = gateway.send(&Request::get("/x").token(&token));
         assert_eq!(answer.status, 403, "{what}: {}", answer.text());

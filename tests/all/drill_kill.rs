@@ -35,7 +35,13 @@ struct Load {
 
 impl Load {
     fn start(address: SocketAddr, token: &str, workers: usize) -> Self {
-        let mut load = Self { stop: Arc::default(), served: Arc::default(), refused: Arc::default(), ids: Arc::default(), workers: Vec::new() };
+        let mut load = Self {
+            stop: Arc::default(),
+            served: Arc::default(),
+            refused: Arc::default(),
+            ids: Arc::default(),
+            workers: Vec::new(),
+        };
         for number in 0..workers {
             let (stop, served, refused, ids) =
                 (Arc::clone(&load.stop), Arc::clone(&load.served), Arc::clone(&load.refused), Arc::clone(&load.ids));
@@ -114,7 +120,12 @@ fn account(gateway: &Gateway, upstream: &Upstream, received: &[String]) {
     let distinct: BTreeSet<&str> = received.iter().map(String::as_str).collect();
     assert_eq!(distinct.len(), received.len(), "ids are never given twice");
     let missing: Vec<_> = distinct.iter().filter(|id| !rows.contains_key(**id)).collect();
-    assert!(missing.is_empty(), "{} of {} received answers are not in the store: {missing:?}", missing.len(), received.len());
+    assert!(
+        missing.is_empty(),
+        "{} of {} received answers are not in the store: {missing:?}",
+        missing.len(),
+        received.len()
+    );
     for (id, rows) in &rows {
         assert_eq!(rows.len(), 1, "{id} is there more than once");
     }
@@ -126,7 +137,12 @@ fn account(gateway: &Gateway, upstream: &Upstream, received: &[String]) {
     let left = gateway.cli(&["credits", "list", "--holder", &HOLDER.to_string()]);
     let left: u64 = left.lines().nth(1).unwrap().split_whitespace().nth(2).unwrap().parse().unwrap();
     assert_eq!(GRANTED - left, charged, "what is charged is what is gone");
-    eprintln!("{} answers received, {} events in the store, {} requests at the upstream", received.len(), usage.len(), upstream.requests());
+    eprintln!(
+        "{} answers received, {} events in the store, {} requests at the upstream",
+        received.len(),
+        usage.len(),
+        upstream.requests()
+    );
 }
 
 #[test]
@@ -149,10 +165,12 @@ fn drill_fifty_kills_under_load_lose_and_double_nothing() {
 
 #[test]
 fn drill_kills_while_postgres_is_away_lose_and_double_nothing() {
-    let outage = if variable("TOLLGATE_DRILL_FULL").is_some() { Duration::from_mins(1) } else { Duration::from_secs(10) };
+    let outage =
+        if variable("TOLLGATE_DRILL_FULL").is_some() { Duration::from_mins(1) } else { Duration::from_secs(10) };
     let upstream = upstream();
     let mut cluster = Cluster::start();
-    let mut gateway = Gateway::start(Settings::file().database(&format!("url = \"{}\"\ntimeout = \"2s\"", cluster.url())).paid(""));
+    let mut gateway =
+        Gateway::start(Settings::file().database(&format!("url = \"{}\"\ntimeout = \"2s\"", cluster.url())).paid(""));
     for expected in ["usage events cannot be written", "the database cannot be reached", "reports cannot be read"] {
         gateway.expect_error(expected);
     }
@@ -220,7 +238,9 @@ fn full_spool(mut gateway: Gateway, break_store: impl FnOnce(), mend_store: impl
     gateway.launch();
     eventually("it answers again", || gateway.admin("/healthz"));
     mend_store();
-    within(Duration::from_secs(60), "there is room again", || gateway.admin("/readyz").filter(|answer| answer.status == 200));
+    within(Duration::from_secs(60), "there is room again", || {
+        gateway.admin("/readyz").filter(|answer| answer.status == 200)
+    });
     load.more(100);
     let received = load.finish();
     account(&gateway, upstream, &received);
@@ -275,7 +295,10 @@ struct Disk(tempfile::TempDir);
 impl Disk {
     fn mount(size: &str) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tollgate-drill"]).arg(directory.path()).output();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tollgate-drill"])
+            .arg(directory.path())
+            .output();
         mounted.is_ok_and(|output| output.status.success()).then_some(Self(directory))
     }
 
@@ -327,7 +350,7 @@ fn drill_two_gateways_on_one_database_overspend_no_more_than_the_bound() {
     assert_eq!(served + refused, 1000);
     // (gateways − 1) × the balance, beyond the balance itself: docs/operations.md.
     assert!((10..=20).contains(&served), "{served}");
-    gateways.each_ref().map(Gateway::settle);
+    gateways.iter().for_each(Gateway::settle);
     let charged: i64 = gateways[0].usage().iter().map(|row| row["charged"].as_i64().unwrap()).sum();
     assert_eq!(charged, i64::try_from(served).unwrap(), "what was served is charged, if on credit");
     // Both know now.

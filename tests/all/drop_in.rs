@@ -8,8 +8,9 @@ use tollgate::{
 };
 
 use super::support::{
-    Gateway, IN_QUERY, Part, Reply, Request, Settings, Token, Upstream, alone, eventually,
+    Gateway, IN_QUERY, Part, Reply, Request, Settings, Token, Upstream, alone,
     database::Database,
+    eventually,
     gateway::{refused, sum_of},
     loopback,
     market::{Market, Node, Service, plan},
@@ -64,7 +65,8 @@ fn the_tokens_of_the_reference_are_accepted_and_answered_as_it_says() {
         (DIGITS, BASIC, Some("Basic dXNlcjpwYXNzd29yZA==")),
         (LETTERS, NONE, None),
     ] {
-        let settings = world.settings().variable("JWT_SECRET_PHRASE", phrase).variable("TOLLGATE_ALLOW_WEAK_SECRET", "true");
+        let settings =
+            world.settings().variable("JWT_SECRET_PHRASE", phrase).variable("TOLLGATE_ALLOW_WEAK_SECRET", "true");
         let gateway = Gateway::start(settings);
         let answer = gateway.send(&Request::get(&format!("/hello?{IN_QUERY}")).token(token).host("proxy.example"));
         assert_eq!((answer.status, answer.text().as_str()), (200, "served"), "{}", answer.head);
@@ -79,7 +81,8 @@ fn the_tokens_of_the_readme_decrypt_and_are_refused_as_expired() {
     let world = World::new();
     for (phrase, token) in [(DIGITS, README_DIGITS), (LETTERS, README_ZERO)] {
         secret(token.rsplit('.').next().unwrap());
-        let settings = world.settings().variable("JWT_SECRET_PHRASE", phrase).variable("TOLLGATE_ALLOW_WEAK_SECRET", "true");
+        let settings =
+            world.settings().variable("JWT_SECRET_PHRASE", phrase).variable("TOLLGATE_ALLOW_WEAK_SECRET", "true");
         let gateway = Gateway::start(settings);
         let answer = gateway.send(&Request::get("/").token(token));
         assert_eq!((answer.status, answer.error().as_str()), (401, "expired"));
@@ -115,7 +118,8 @@ fn the_upstream_gets_the_headers_of_the_reference() {
     let received = upstream.only();
     let head = String::from_utf8(received.head.clone()).unwrap();
     assert!(head.starts_with("POST /hello?x=1 HTTP/1.1\r\n"), "{head}");
-    let mut fields: Vec<(String, String)> = received.headers.iter().map(|(name, value)| (name.to_lowercase(), value.clone())).collect();
+    let mut fields: Vec<(String, String)> =
+        received.headers.iter().map(|(name, value)| (name.to_lowercase(), value.clone())).collect();
     fields.retain(|(name, value)| {
         let id = name == "x-request-id";
         assert!(!id || value.len() == 36);
@@ -125,11 +129,22 @@ fn the_upstream_gets_the_headers_of_the_reference() {
     let authority = upstream.address.to_string();
     let (scope, user, owner) = (SERVICE.to_string(), HOLDER.checksummed(), OWNER.checksummed());
     let mut expected = [
-        ("x-real-ip", "127.0.0.1"), ("x-forwarded-for", "127.0.0.1"), ("x-forwarded-proto", "http"),
-        ("nvm-user-id", &user), ("nvm-scope", &scope), ("nvm-owner", &owner),
-        ("authorization", "Bearer svc-secret"), ("host", &authority),
-        ("content-length", "5"), ("user-agent", "curl/8"), ("accept", "*/*"), ("cookie", "a=b"), ("range", "bytes=0-"),
-        ("nvm-authorization", "whatever"), ("x-custom", "1"), ("x-custom", "2"),
+        ("x-real-ip", "127.0.0.1"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-proto", "http"),
+        ("nvm-user-id", &user),
+        ("nvm-scope", &scope),
+        ("nvm-owner", &owner),
+        ("authorization", "Bearer svc-secret"),
+        ("host", &authority),
+        ("content-length", "5"),
+        ("user-agent", "curl/8"),
+        ("accept", "*/*"),
+        ("cookie", "a=b"),
+        ("range", "bytes=0-"),
+        ("nvm-authorization", "whatever"),
+        ("x-custom", "1"),
+        ("x-custom", "2"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()));
     expected.sort();
@@ -163,7 +178,12 @@ fn the_client_gets_the_headers_of_the_reference_and_nothing_internal() {
         let answer = gateway.send(&Request::get("/x").token(&token).header("Origin", "https://page.example"));
         assert_eq!(answer.status, status);
         assert_eq!(answer.values("access-control-allow-origin"), ["*"], "{}", answer.head);
-        assert_eq!(answer.values("access-control-expose-headers"), ["Authorization,NVMCreditsConsumed"], "{}", answer.head);
+        assert_eq!(
+            answer.values("access-control-expose-headers"),
+            ["Authorization,NVMCreditsConsumed"],
+            "{}",
+            answer.head
+        );
         assert_eq!(answer.header("nvmcreditsconsumed"), Some("3"));
         assert_eq!(answer.header("location"), Some("https://elsewhere.example/"));
         assert_eq!(answer.header("etag"), Some("\"1\""));
@@ -188,12 +208,24 @@ fn every_denial_has_the_old_number() {
         ("nothing", Request::get("/x"), "no_credential"),
         ("garbage", Request::get("/x").token("garbage"), "malformed_token"),
         ("another key", Request::get("/x").token(&covering().mint()), "wrong_key"),
-        ("expired", Request::get("/x").token(&covering().expiring(Timestamp(1_700_000_001)).mint_with(&phrase_key())), "expired"),
+        (
+            "expired",
+            Request::get("/x").token(&covering().expiring(Timestamp(1_700_000_001)).mint_with(&phrase_key())),
+            "expired",
+        ),
         ("not yet", Request::get("/x").token(&covering().from(FAR).mint_with(&phrase_key())), "not_yet_valid"),
-        ("elsewhere", Request::get("/x").token(&Token::covering(upstream.url("/y")).mint_with(&phrase_key())), "endpoint_not_covered"),
+        (
+            "elsewhere",
+            Request::get("/x").token(&Token::covering(upstream.url("/y")).mint_with(&phrase_key())),
+            "endpoint_not_covered",
+        ),
         ("no credits", Request::get("/x").token(&covering().of(poor).mint_with(&phrase_key())), "insufficient_credits"),
         ("an unknown service", Request::get("/x").token(&covering().service(PLAN).mint_with(&phrase_key())), ""),
-        ("the header's form", Request::get("/x").header("Authorization", format!("Bearer  {good}")), "malformed_authorization"),
+        (
+            "the header's form",
+            Request::get("/x").header("Authorization", format!("Bearer  {good}")),
+            "malformed_authorization",
+        ),
     ] {
         let answer = gateway.send(&request.header("X-Case", what));
         assert_eq!(answer.status, 401, "{what}: {}", answer.text());
@@ -247,7 +279,10 @@ fn a_key_that_can_be_guessed_stops_the_start() {
         assert!(!message.contains(phrase.unwrap_or(DIGITS)), "{what}: the message repeats the secret: {message}");
     }
     let (_, message) = refused(Settings::drop_in().variable("JWT_SECRET_PHRASE", LETTERS));
-    assert!(message.contains("TOLLGATE_JWT_KEY") || message.contains("openssl"), "it says how to make a good one: {message}");
+    assert!(
+        message.contains("TOLLGATE_JWT_KEY") || message.contains("openssl"),
+        "it says how to make a good one: {message}"
+    );
 }
 
 #[test]
@@ -287,7 +322,8 @@ fn a_secret_may_be_in_a_file_but_not_in_both() {
     std::fs::write(&file, format!("{PHRASE}\n")).unwrap();
     let world = World::new();
     let upstream = Upstream::start();
-    let from_file = world.settings().unset("JWT_SECRET_PHRASE").variable("JWT_SECRET_PHRASE_FILE", file.display().to_string());
+    let from_file =
+        world.settings().unset("JWT_SECRET_PHRASE").variable("JWT_SECRET_PHRASE_FILE", file.display().to_string());
     let gateway = Gateway::start(from_file);
     let token = Token::covering(upstream.everything()).mint_with(&phrase_key());
     assert_eq!(gateway.send(&Request::get("/").token(&token)).status, 200);
@@ -311,12 +347,16 @@ fn the_marketplace_may_be_named_as_the_burner_named_it() {
 fn endpoints_of_the_backend_get_its_own_token() {
     let world = World::new();
     let (backend, other) = (Upstream::start(), Upstream::start());
-    let settings = world.settings().variable("BACKEND_API_URI", backend.url("")).variable("PROXY_AUTH_TOKEN", secret("proxy-secret"));
+    let settings = world
+        .settings()
+        .variable("BACKEND_API_URI", backend.url(""))
+        .variable("PROXY_AUTH_TOKEN", secret("proxy-secret"));
     let gateway = Gateway::start(settings);
     let both = Token::covering(backend.url("/api/(.*)")).and(other.url("/other/(.*)"));
     for authentication in [Authentication::None, Authentication::Bearer(Secret::new("svc-secret".to_owned()))] {
         let bearer = matches!(authentication, Authentication::Bearer(_));
-        let token = Token::covering(backend.url("/api/(.*)")).and(other.url("/other/(.*)")).authentication(authentication);
+        let token =
+            Token::covering(backend.url("/api/(.*)")).and(other.url("/other/(.*)")).authentication(authentication);
         let token = token.mint_with(&phrase_key());
         assert_eq!(gateway.send(&Request::get("/api/x").token(&token)).status, 200);
         assert_eq!(backend.only().header("authorization"), Some("Bearer proxy-secret"));
@@ -386,9 +426,20 @@ fn usage_goes_to_the_tables_of_the_replaced_system() {
     let row = |path: &str, result: &str, credits: &str| {
         let (did, owner, consumer) = (SERVICE.to_string(), OWNER.checksummed(), HOLDER.checksummed());
         let (endpoint, asset) = (upstream.url(path), "Service".to_owned());
-        [did, owner, consumer, asset, endpoint, result.to_owned(), credits.to_owned(), "Pending".to_owned(), "0".to_owned(), String::new()]
-            .map(Some)
-            .to_vec()
+        [
+            did,
+            owner,
+            consumer,
+            asset,
+            endpoint,
+            result.to_owned(),
+            credits.to_owned(),
+            "Pending".to_owned(),
+            "0".to_owned(),
+            String::new(),
+        ]
+        .map(Some)
+        .to_vec()
     };
     assert_eq!(rows, [row("/seven", "200", "7"), row("/created", "201", "1")]);
 }
@@ -411,7 +462,9 @@ fn tls_and_plain_are_both_served() {
 
 #[test]
 fn the_defaults_of_the_replaced_system_are_told_and_not_silently_used() {
-    let gateway = Gateway::start(Settings::drop_in().variable("INTROSPECTION_URL", "http://127.0.0.1:4000").variable("VERBOSE", "true"));
+    let gateway = Gateway::start(
+        Settings::drop_in().variable("INTROSPECTION_URL", "http://127.0.0.1:4000").variable("VERBOSE", "true"),
+    );
     let log = gateway.log().join("\n");
     for told in ["MARKETPLACE_API_URI is not set", "WEB3_PROVIDER_URL is not set", "INTROSPECTION_URL has no effect"] {
         assert!(log.contains(told), "{told}: {log}");

@@ -1,11 +1,16 @@
 //! A charge can be explained, from the request's id to its burn, and the backend hears of it.
 
-use std::sync::{Arc, atomic::{AtomicUsize, Ordering}};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use serde_json::{Value, json};
 
 use super::support::{
-    Gateway, IN_QUERY, Reply, Request, Settings, Token, Upstream, database::Database, eventually, secret,
+    Gateway, IN_QUERY, Reply, Request, Settings, Token, Upstream,
+    database::Database,
+    eventually, secret,
     token::{HOLDER, OWNER, PLAN, SERVICE},
 };
 
@@ -25,15 +30,25 @@ fn told(settings: Settings) {
         ids.push(answer.header("x-request-id").unwrap().to_owned());
     }
     gateway.settle();
-    for (id, charged, because) in
-        [(&ids[0], 4, "as the service reported"), (&ids[1], 5, "reported 50"), (&ids[2], 2, "the plan's ordinary price"), (&ids[3], 0, "status 500 is no delivery")]
-    {
+    for (id, charged, because) in [
+        (&ids[0], 4, "as the service reported"),
+        (&ids[1], 5, "reported 50"),
+        (&ids[2], 2, "the plan's ordinary price"),
+        (&ids[3], 0, "status 500 is no delivery"),
+    ] {
         let text = gateway.cli(&["usage", "show", id]);
         assert!(text.contains(because) && text.contains(id.as_str()) && text.contains(&SERVICE.to_string()), "{text}");
         assert!(!text.contains(IN_QUERY));
         let json: Value = serde_json::from_str(&gateway.cli(&["usage", "show", id, "--json"])).unwrap();
-        assert_eq!((&json["charged"], &json["request_id"], &json["event_id"]), (&json!(charged), &json!(id), &json!(id)), "{json}");
-        assert_eq!((&json["plan"], &json["holder"], &json["method"]), (&json!(PLAN.to_string()), &json!(HOLDER.to_string()), &json!("POST")));
+        assert_eq!(
+            (&json["charged"], &json["request_id"], &json["event_id"]),
+            (&json!(charged), &json!(id), &json!(id)),
+            "{json}"
+        );
+        assert_eq!(
+            (&json["plan"], &json["holder"], &json["method"]),
+            (&json!(PLAN.to_string()), &json!(HOLDER.to_string()), &json!("POST"))
+        );
         assert_eq!(json["burned_at"].is_string(), charged > 0, "local credits are burned as they are charged: {json}");
     }
     let table = gateway.cli(&["usage", "list"]);
@@ -41,7 +56,12 @@ fn told(settings: Settings) {
     assert!(ids.iter().all(|id| table.contains(id.as_str())), "{table}");
     let limited = gateway.cli(&["usage", "list", "--limit", "1", "--json"]);
     assert!(limited.contains(&ids[3]) && limited.lines().count() == 1, "the latest first: {limited}");
-    for (by, key) in [("holder", HOLDER.to_string()), ("plan", PLAN.to_string()), ("service", SERVICE.to_string()), ("route", "paid".to_owned())] {
+    for (by, key) in [
+        ("holder", HOLDER.to_string()),
+        ("plan", PLAN.to_string()),
+        ("service", SERVICE.to_string()),
+        ("route", "paid".to_owned()),
+    ] {
         let sum: Value = serde_json::from_str(&gateway.cli(&["usage", "sum", "--by", by, "--json"])).unwrap();
         assert_eq!(sum, json!({by: key, "requests": 4, "charged": 11, "unburned": 0}));
         assert!(gateway.cli(&["usage", "sum", "--by", by]).contains(&key));
@@ -104,7 +124,10 @@ fn the_backend_hears_of_every_charge_in_spite_of_failures() {
         let both = [expected("/three", 3), expected("/one", 1)].iter().all(|report| told.contains(report));
         (both && attempts >= 4).then_some(())
     });
-    assert!(told().iter().all(|report| !report["endpoint"].as_str().unwrap().contains("/failed")), "only what was delivered");
+    assert!(
+        told().iter().all(|report| !report["endpoint"].as_str().unwrap().contains("/failed")),
+        "only what was delivered"
+    );
     for request in backend.received() {
         assert_eq!((request.method.as_str(), request.target.as_str()), ("POST", "/api/v1/metrics/asset/access"));
         assert_eq!(request.header("authorization"), Some("Bearer backend-secret"));

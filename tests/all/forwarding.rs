@@ -6,8 +6,8 @@ use bytes::Bytes;
 use hyper::body::Frame;
 
 use super::support::{
-    Client, Gate, Gateway, IN_QUERY, Part, Reply, Request, Settings, Token, Upstream, eventually, free_port, h2, loopback,
-    tls::Authority, token::HOLDER,
+    Client, Gate, Gateway, IN_QUERY, Part, Reply, Request, Settings, Token, Upstream, eventually, free_port, h2,
+    loopback, tls::Authority, token::HOLDER,
 };
 
 /// A gateway with an open route to an upstream.
@@ -42,8 +42,19 @@ fn path_and_query_arrive_as_they_were_sent() {
     let upstream = Upstream::start();
     let gateway = open(&upstream);
     for target in [
-        "/", "/a/b", "/a%20b", "/a%2Fb", "//a//b", "/caf%C3%A9", "/a%25b", "/did:nv:11/x", "/a;b=c", "/%41",
-        "/x?a=b&c=%20%22%2e%2e/..", "/x?", "/x?a?b",
+        "/",
+        "/a/b",
+        "/a%20b",
+        "/a%2Fb",
+        "//a//b",
+        "/caf%C3%A9",
+        "/a%25b",
+        "/did:nv:11/x",
+        "/a;b=c",
+        "/%41",
+        "/x?a=b&c=%20%22%2e%2e/..",
+        "/x?",
+        "/x?a?b",
     ] {
         let answer = gateway.send(&Request::get(target));
         let expected = if target == "/%41" { "/A" } else { target };
@@ -58,7 +69,8 @@ fn server_sent_events_arrive_as_they_are_made() {
     let (gateway, token) = paid(&upstream, Settings::file());
     let gates = [Gate::closed(), Gate::closed()];
     let event = |text: &str| Part::Data(format!("data: {text}\n\n").into_bytes());
-    let parts = [event("one"), Part::Wait(gates[0].clone()), event("two"), Part::Wait(gates[1].clone()), event("three")];
+    let parts =
+        [event("one"), Part::Wait(gates[0].clone()), event("two"), Part::Wait(gates[1].clone()), event("three")];
     upstream.on("/events", Reply::parts(parts).header("Content-Type", "text/event-stream").credits("4"));
 
     let mut client = gateway.client();
@@ -115,7 +127,10 @@ fn a_body_over_the_limit_is_refused_announced_or_not() {
     assert_eq!(upstream.requests(), 0, "it did not get as far as the upstream");
 
     let mut client = gateway.client();
-    client.write(format!("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n{}\r\n0\r\n\r\n", "x".repeat(1001)));
+    client.write(format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3e9\r\n{}\r\n0\r\n\r\n",
+        "x".repeat(1001)
+    ));
     let chunked = client.answer("POST");
     assert_eq!((chunked.status, chunked.error().as_str()), (413, "body_too_large"));
     assert!(upstream.received().iter().all(|request| !request.complete), "the upstream got no whole request");
@@ -158,7 +173,8 @@ fn a_request_in_absolute_form_goes_to_the_endpoint_of_its_origin_and_no_other() 
     let upstream = Upstream::start();
     let (gateway, token) = paid(&upstream, Settings::file());
     let address = upstream.address;
-    let answer = gateway.send(&Request::get(&format!("http://{address}/p?{IN_QUERY}")).token(&token).host(&address.to_string()));
+    let answer =
+        gateway.send(&Request::get(&format!("http://{address}/p?{IN_QUERY}")).token(&token).host(&address.to_string()));
     assert_eq!(answer.status, 200, "{}", answer.text());
     let received = upstream.only();
     assert_eq!(received.target, format!("/p?{IN_QUERY}"));
@@ -166,8 +182,11 @@ fn a_request_in_absolute_form_goes_to_the_endpoint_of_its_origin_and_no_other() 
 
     let (port, host) = (address.port(), address.ip());
     for elsewhere in [
-        format!("http://127.0.0.2:{port}/p"), format!("http://{host}:{}/p", port ^ 1), format!("https://{host}:{port}/p"),
-        format!("http://other.example/p"), format!("http://localhost:{port}/p"),
+        format!("http://127.0.0.2:{port}/p"),
+        format!("http://{host}:{}/p", port ^ 1),
+        format!("https://{host}:{port}/p"),
+        format!("http://other.example/p"),
+        format!("http://localhost:{port}/p"),
     ] {
         let host = elsewhere.split('/').nth(2).unwrap();
         let answer = gateway.send(&Request::get(&elsewhere).token(&token).host(host));
@@ -238,7 +257,9 @@ fn contradictory_framing_is_refused_or_read_in_one_way_only() {
     }
     // Both framings: one request at the most, and nothing after it.
     let mut client = gateway.client();
-    client.write(format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"));
+    client.write(format!(
+        "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"
+    ));
     let answer = client.answer("POST");
     assert!(matches!(answer.status, 200 | 400), "{}", answer.head);
     assert!(client.rest().is_empty());
@@ -249,7 +270,6 @@ fn contradictory_framing_is_refused_or_read_in_one_way_only() {
 fn requests_that_are_none_are_refused() {
     let upstream = Upstream::start();
     let gateway = open(&upstream);
-    let mut client = gateway.client();
     for (what, bytes) in [
         ("no host", "GET / HTTP/1.1\r\n\r\n"),
         ("an empty target", "GET  HTTP/1.1\r\nHost: x\r\n\r\n"),
@@ -258,12 +278,12 @@ fn requests_that_are_none_are_refused() {
         ("an asterisk", "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"),
         ("garbage", "\x16\x03\x01\x02\r\n\r\n"),
     ] {
-        client = gateway.client();
+        let mut client = gateway.client();
         client.write(bytes);
         let answer = client.answer("GET");
         assert_eq!(answer.status, 400, "{what}: {}", answer.head);
     }
-    client = gateway.client();
+    let mut client = gateway.client();
     client.write("CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n");
     assert!(matches!(client.answer("CONNECT").status, 400 | 405));
     assert_eq!(upstream.requests(), 0);
@@ -423,7 +443,10 @@ fn a_websocket_goes_through_and_is_authorised_like_any_request() {
 fn forwarded_fields_are_believed_only_from_a_proxy_we_know() {
     let upstream = Upstream::start();
     let from_proxy = |request: Request| {
-        request.header("X-Forwarded-For", "9.9.9.9").header("X-Forwarded-Proto", "https").header("X-Forwarded-Host", "shop.example")
+        request
+            .header("X-Forwarded-For", "9.9.9.9")
+            .header("X-Forwarded-Proto", "https")
+            .header("X-Forwarded-Host", "shop.example")
     };
     let gateway = open(&upstream);
     gateway.send(&from_proxy(Request::get("/")));
@@ -433,7 +456,8 @@ fn forwarded_fields_are_believed_only_from_a_proxy_we_know() {
     assert_eq!(stranger.header("x-forwarded-host"), None);
     drop(gateway);
 
-    let gateway = Gateway::start(Settings::file().server("trusted_proxies = [\"127.0.0.0/8\"]").open(upstream.address, ""));
+    let gateway =
+        Gateway::start(Settings::file().server("trusted_proxies = [\"127.0.0.0/8\"]").open(upstream.address, ""));
     gateway.send(&from_proxy(Request::get("/")));
     let trusted = upstream.only();
     assert_eq!(trusted.header("x-forwarded-for"), Some("9.9.9.9, 127.0.0.1"));
@@ -454,14 +478,23 @@ fn http2_goes_through_with_the_answers_trailers() {
     let (gateway, token) = paid(&upstream, settings);
     upstream.on(
         "/grpc",
-        Reply::parts([Part::Data(b"answer".to_vec())]).header("Trailer", "NVMCreditsConsumed").trailer("nvmcreditsconsumed", "7").trailer("grpc-status", "0"),
+        Reply::parts([Part::Data(b"answer".to_vec())])
+            .header("Trailer", "NVMCreditsConsumed")
+            .trailer("nvmcreditsconsumed", "7")
+            .trailer("grpc-status", "0"),
     );
 
     let mut client = h2::Client::connect(gateway.tls, "gate.test", authority.http2());
     let trailers: http::HeaderMap = [("x-checksum".parse().unwrap(), "abc".parse().unwrap())].into_iter().collect();
-    let request = http::Request::post("https://gate.test/grpc").header("authorization", format!("Bearer {token}")).header("te", "trailers");
+    let request = http::Request::post("https://gate.test/grpc")
+        .header("authorization", format!("Bearer {token}"))
+        .header("te", "trailers");
     let answer = client.send(request, vec![Frame::data(Bytes::from_static(b"question")), Frame::trailers(trailers)]);
-    assert_eq!((answer.status, answer.body.as_slice(), answer.complete), (200, b"answer".as_slice(), true), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.body.as_slice(), answer.complete),
+        (200, b"answer".as_slice(), true),
+        "{answer:?}"
+    );
     assert!(answer.trailers.contains(&("grpc-status".to_owned(), "0".to_owned())), "{answer:?}");
     let received = upstream.only();
     assert!(received.http2);
@@ -479,6 +512,73 @@ fn http2_goes_through_with_the_answers_trailers() {
         assert_eq!(client.get("https://gate.test/x", None).status, 401);
     }
     assert_eq!(upstream.connections(), 1);
+}
+
+/// A paid route with TLS in front, and behind it an upstream with TLS that offers these protocols.
+fn paid_with_tls(protocols: &[&str]) -> (Gateway, Upstream, String, h2::Client) {
+    let authority = Authority::new();
+    let upstream = Upstream::tls(authority.leaf(&["127.0.0.1"]).server(protocols));
+    let directory = tempfile::tempdir().unwrap();
+    let (certificate, key) = authority.leaf(&["gate.test"]).write(directory.path(), "gate");
+    let ca = authority.write(directory.path());
+    let settings = Settings::file().egress(&format!("extra_ca = \"{}\"", ca.display())).tls(&certificate, &key);
+    let (gateway, token) = paid(&upstream, settings);
+    let client = h2::Client::connect(gateway.tls, "gate.test", authority.http2());
+    (gateway, upstream, token, client)
+}
+
+fn authorized(path: &str, token: &str) -> http::request::Builder {
+    http::Request::get(format!("https://gate.test{path}")).header("authorization", format!("Bearer {token}"))
+}
+
+#[test]
+fn events_arrive_as_they_are_made_over_http2_too() {
+    for protocols in [["h2"].as_slice(), &["http/1.1"]] {
+        let (gateway, upstream, token, mut client) = paid_with_tls(protocols);
+        let gate = Gate::closed();
+        let parts = [Part::Data(b"one".to_vec()), Part::Wait(gate.clone()), Part::Data(b"two".to_vec())];
+        upstream.on("/events", Reply::parts(parts).credits("4"));
+        let (_, nothing) = tokio::sync::mpsc::channel(1);
+        let mut answer = client.stream(authorized("/events", &token), nothing);
+        assert_eq!(answer.next().unwrap(), b"one", "{protocols:?}");
+        let id = super::support::client::values(&answer.headers, "x-request-id")[0].to_owned();
+        assert!(
+            gateway.usage().iter().all(|row| row["request_id"] != *id),
+            "nothing is charged before the end: {protocols:?}"
+        );
+        gate.open();
+        assert_eq!(answer.next().unwrap(), b"two");
+        assert!(answer.finish().complete);
+        let row = gateway.usage().into_iter().find(|row| row["request_id"] == *id).unwrap();
+        assert_eq!(row["charged"], 4, "{protocols:?}");
+    }
+}
+
+#[test]
+fn an_http2_answer_that_is_broken_off_costs_nothing() {
+    let (gateway, upstream, token, mut client) = paid_with_tls(&["h2"]);
+    upstream.on("/broken", Reply::parts([Part::Data(b"half".to_vec()), Part::Reset]).credits("4"));
+    let answer = client.send(authorized("/broken", &token), Vec::new());
+    assert!(!answer.complete || answer.status == 502, "{answer:?}");
+    let line = gateway.logged(|line| line["path"] == "/broken");
+    assert_eq!(line["charged"], 0, "{line}");
+    assert!(gateway.usage().iter().all(|row| row["charged"] == 0));
+    assert_eq!(client.get("https://gate.test/x", Some(&token)).status, 200, "the connection goes on");
+}
+
+#[test]
+fn an_http2_client_that_leaves_in_the_middle_is_charged() {
+    let (gateway, upstream, token, mut client) = paid_with_tls(&["http/1.1"]);
+    let gate = Gate::closed();
+    let begun = [Part::Data(b"begun".to_vec()), Part::Wait(gate.clone())].into_iter();
+    upstream
+        .on("/long", Reply::parts(begun.chain(std::iter::repeat_n(Part::Data(vec![b'x'; 64 << 10]), 64))).credits("6"));
+    let (_, nothing) = tokio::sync::mpsc::channel(1);
+    let mut answer = client.stream(authorized("/long", &token), nothing);
+    assert_eq!(answer.next().unwrap(), b"begun");
+    drop(answer);
+    gate.open();
+    assert_eq!(gateway.logged(|line| line["path"] == "/long")["charged"], 6);
 }
 
 #[test]

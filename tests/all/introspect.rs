@@ -21,7 +21,8 @@ impl World {
     fn new() -> Self {
         let (market, node, upstream) = (Market::start(), Node::start(), Upstream::start());
         node.set(HOLDER, 100);
-        let settings = Settings::drop_in().variable("MARKETPLACE_API_URI", market.url()).variable("WEB3_PROVIDER_URL", node.url());
+        let settings =
+            Settings::drop_in().variable("MARKETPLACE_API_URI", market.url()).variable("WEB3_PROVIDER_URL", node.url());
         let gateway = Gateway::start(settings);
         Self { market, node, upstream, gateway }
     }
@@ -45,7 +46,10 @@ fn a_token_is_answered_with_the_members_of_the_reference_in_their_order() {
     assert!(answer.header("content-type").unwrap().starts_with("application/json"));
     let expected = format!(
         r#"{{"active":true,"user_id":"{}","owner":"{}","auth_type":"bearer","upstream_host":"{}","scope":"{SERVICE}","exp":{},"iat":1700000000,"ercType":1155,"service_token":"svc-secret","auth_header":"Bearer svc-secret"}}"#,
-        HOLDER.checksummed(), OWNER.checksummed(), world.upstream.address, FAR.0,
+        HOLDER.checksummed(),
+        OWNER.checksummed(),
+        world.upstream.address,
+        FAR.0,
     );
     assert_eq!(answer.text(), expected);
     assert_eq!(world.upstream.requests(), 0);
@@ -63,7 +67,10 @@ fn claims_that_are_not_there_are_left_out() {
     for absent in ["exp", "iat", "ercType"] {
         assert!(!members.contains(&absent.to_owned()), "{answer}");
     }
-    assert_eq!((&answer["auth_type"], &answer["service_token"], &answer["auth_header"]), (&json!("none"), &json!(""), &json!("")));
+    assert_eq!(
+        (&answer["auth_type"], &answer["service_token"], &answer["auth_header"]),
+        (&json!("none"), &json!(""), &json!(""))
+    );
 }
 
 #[test]
@@ -77,15 +84,40 @@ fn everything_else_is_a_401_without_a_body() {
     for (what, request) in [
         ("no url", Request::post("/introspect", "").token(&token)),
         ("a url that is none", Request::post("/introspect", "").token(&token).header("nvm-requested-url", "/x")),
-        ("another scheme", Request::post("/introspect", "").token(&token).header("nvm-requested-url", "https,http://x/y")),
-        ("a traversal", Request::post("/introspect", "").token(&token).header("nvm-requested-url", "http://p/x/..%2fadmin")),
+        (
+            "another scheme",
+            Request::post("/introspect", "").token(&token).header("nvm-requested-url", "https,http://x/y"),
+        ),
+        (
+            "a traversal",
+            Request::post("/introspect", "").token(&token).header("nvm-requested-url", "http://p/x/..%2fadmin"),
+        ),
         ("no token", Request::post("/introspect", "").header("nvm-requested-url", url)),
         ("garbage", Request::post("/introspect", "").header("nvm-requested-url", url).token("x.y")),
-        ("expired", Request::post("/introspect", "").header("nvm-requested-url", url).token(&minted(covering().expiring(Timestamp(1_700_000_001))))),
-        ("not yet", Request::post("/introspect", "").header("nvm-requested-url", url).token(&minted(covering().from(FAR)))),
-        ("not covered", Request::post("/introspect", "").header("nvm-requested-url", url).token(&minted(Token::covering(world.upstream.url("/y"))))),
-        ("no credits", Request::post("/introspect", "").header("nvm-requested-url", url).token(&minted(covering().of(poor)))),
-        ("unknown service", Request::post("/introspect", "").header("nvm-requested-url", url).token(&minted(covering().service(PLAN)))),
+        (
+            "expired",
+            Request::post("/introspect", "")
+                .header("nvm-requested-url", url)
+                .token(&minted(covering().expiring(Timestamp(1_700_000_001)))),
+        ),
+        (
+            "not yet",
+            Request::post("/introspect", "").header("nvm-requested-url", url).token(&minted(covering().from(FAR))),
+        ),
+        (
+            "not covered",
+            Request::post("/introspect", "")
+                .header("nvm-requested-url", url)
+                .token(&minted(Token::covering(world.upstream.url("/y")))),
+        ),
+        (
+            "no credits",
+            Request::post("/introspect", "").header("nvm-requested-url", url).token(&minted(covering().of(poor))),
+        ),
+        (
+            "unknown service",
+            Request::post("/introspect", "").header("nvm-requested-url", url).token(&minted(covering().service(PLAN))),
+        ),
         ("two tokens", Request::post("/introspect", "").header("nvm-requested-url", url).token(&token).token(&token)),
     ] {
         let answer = world.ask(&request);
@@ -119,13 +151,18 @@ fn an_open_endpoint_is_reached_by_the_services_did_here_and_inline() {
         let answer = world.introspect(&format!("https://{host}/openapi.json"), None);
         let expected = format!(
             r#"{{"active":true,"user_id":"","owner":"{}","auth_type":"none","upstream_host":"{}","scope":"{did}","exp":"","iat":"","service_token":"","auth_header":""}}"#,
-            OWNER.checksummed(), world.upstream.address,
+            OWNER.checksummed(),
+            world.upstream.address,
         );
         assert_eq!((answer.status, answer.text()), (200, expected), "the port is kept");
 
         for (host, path, status) in [
-            (host.clone(), "/openapi.json", 200), (host.to_uppercase(), "/public/a/b", 200), (format!("{host}:3128"), "/openapi.json", 200),
-            (host.clone(), "/private", 401), (format!("x{host}"), "/openapi.json", 401), ("proxy.example".to_owned(), "/openapi.json", 401),
+            (host.clone(), "/openapi.json", 200),
+            (host.to_uppercase(), "/public/a/b", 200),
+            (format!("{host}:3128"), "/openapi.json", 200),
+            (host.clone(), "/private", 401),
+            (format!("x{host}"), "/openapi.json", 401),
+            ("proxy.example".to_owned(), "/openapi.json", 401),
         ] {
             let answer = world.gateway.send(&Request::get(path).host(&host).header("NVM-User-id", "evil"));
             assert_eq!(answer.status, status, "{host}{path}: {}", answer.text());

@@ -61,7 +61,11 @@ pub struct Fixture {
 
 impl Drop for Fixture {
     fn drop(&mut self) {
-        let Some((server, database)) = self.url.rsplit_once('/').map(|(server, database)| (server.to_owned(), database.to_owned())) else { return };
+        let Some((server, database)) =
+            self.url.rsplit_once('/').map(|(server, database)| (server.to_owned(), database.to_owned()))
+        else {
+            return;
+        };
         // A thread with a runtime of its own, because a `drop` cannot wait for ours.
         let removed = std::thread::spawn(move || {
             tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -86,18 +90,24 @@ pub async fn sqlite() -> Fixture {
 
 #[expect(clippy::disallowed_methods, reason = "a test's environment is no configuration")]
 fn server() -> String {
-    std::env::var("TOLLGATE_TEST_POSTGRES").expect("TOLLGATE_TEST_POSTGRES: the URL of a Postgres superuser (scripts/test-env sets it)")
+    std::env::var("TOLLGATE_TEST_POSTGRES")
+        .expect("TOLLGATE_TEST_POSTGRES: the URL of a Postgres superuser (scripts/test-env sets it)")
 }
 
 /// A fresh Postgres database in which `before` has run before the migrations.
 pub async fn postgres(access_tables: bool, before: &'static str) -> Fixture {
     let server = server();
-    let database = format!("tollgate_test_{}", Uuid::from_u64_pair(u64::from(std::process::id()), u64::try_from(clock::now_micros()).unwrap()).simple());
+    let database = format!(
+        "tollgate_test_{}",
+        Uuid::from_u64_pair(u64::from(std::process::id()), u64::try_from(clock::now_micros()).unwrap()).simple()
+    );
     let mut admin = PgConnection::connect(&server).await.unwrap();
     admin.execute(sqlx::AssertSqlSafe(format!("create database {database}"))).await.unwrap();
     let url = format!("{}/{database}", server.rsplit_once('/').unwrap().0);
     PgConnection::connect(&url).await.unwrap().execute(before).await.unwrap();
-    let store = Store::open(&StoreOptions { access_tables, ..options(StoreTarget::Postgres(Secret::new(url.clone()))) }).unwrap();
+    let store =
+        Store::open(&StoreOptions { access_tables, ..options(StoreTarget::Postgres(Secret::new(url.clone()))) })
+            .unwrap();
     store.migrate().await.unwrap();
     Fixture { name: "postgres", store, url, _directory: None }
 }
@@ -116,7 +126,9 @@ async fn balance(store: &Store) -> Option<i64> {
 }
 
 /// Waits for all of them at the same time.
-async fn together<T: Send + 'static>(tasks: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>) -> Vec<T> {
+async fn together<T: Send + 'static>(
+    tasks: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
     tasks.into_iter().collect::<tokio::task::JoinSet<_>>().join_all().await
 }
 
@@ -125,7 +137,9 @@ async fn migrations_may_be_applied_again_and_by_several_at_once() {
     for fixture in stores().await {
         fixture.store.migrate().await.unwrap();
         fixture.store.health().await.unwrap();
-        let again = (0..4).map(|_| fixture.store.clone()).map(|store| async move { store.migrate().await.map_err(|error| error.to_string()) });
+        let again = (0..4)
+            .map(|_| fixture.store.clone())
+            .map(|store| async move { store.migrate().await.map_err(|error| error.to_string()) });
         for result in together(again).await {
             assert_eq!(result, Ok(()), "{}", fixture.name);
         }
@@ -137,8 +151,24 @@ async fn an_event_comes_back_as_it_went_in() {
     for fixture in stores().await {
         let events = [
             event(1),
-            UsageEvent { listener: None, plan: None, holder: None, user_id: "".into(), owner: "".into(), open: true, charged: Credits::ZERO, reported: None, upstream_status: None, ..event(2) },
-            UsageEvent { endpoint: "https://h/\u{1F600}'\"\\;--\u{7f}\n".into(), method: "WEIRD'".into(), reported: Some(Credits::MAX), ..event(3) },
+            UsageEvent {
+                listener: None,
+                plan: None,
+                holder: None,
+                user_id: "".into(),
+                owner: "".into(),
+                open: true,
+                charged: Credits::ZERO,
+                reported: None,
+                upstream_status: None,
+                ..event(2)
+            },
+            UsageEvent {
+                endpoint: "https://h/\u{1F600}'\"\\;--\u{7f}\n".into(),
+                method: "WEIRD'".into(),
+                reported: Some(Credits::MAX),
+                ..event(3)
+            },
             local(4, 0),
         ];
         assert_eq!(fixture.store.append_usage(&events).await.unwrap(), Appended { inserted: 4, known: 0 });
@@ -172,7 +202,10 @@ async fn a_batch_written_twice_counts_once() {
         assert_eq!(store.append_usage(&[]).await.unwrap(), Appended::default());
         assert_eq!(balance(store).await, Some(93));
         assert_eq!(snapshot(store, CHAIN).await, Snapshot { balance: None, unburned: Credits::new(3) });
-        assert_eq!(snapshot(store, CreditSource::Local).await, Snapshot { balance: Some(Credits::new(93)), unburned: Credits::ZERO });
+        assert_eq!(
+            snapshot(store, CreditSource::Local).await,
+            Snapshot { balance: Some(Credits::new(93)), unburned: Credits::ZERO }
+        );
         let row = &store.show_usage(&local(1, 3).event_id.to_string()).await.unwrap()[0];
         assert_eq!(row.burn.as_deref(), Some("local"));
         assert!(row.burned_at_micros.is_some());
@@ -189,7 +222,12 @@ async fn writers_with_the_same_batch_at_the_same_time_burn_each_event_once() {
                 let mut inserted = 0;
                 for batch in 0..5 {
                     // Overlapping, and in another order for every other writer.
-                    let mut events: Vec<_> = (0..40).map(|number| UsageEvent { holder: Some(EvmAddress([u8::try_from(number % 3).unwrap(); 20])), ..local(batch * 20 + number, 1) }).collect();
+                    let mut events: Vec<_> = (0..40)
+                        .map(|number| UsageEvent {
+                            holder: Some(EvmAddress([u8::try_from(number % 3).unwrap(); 20])),
+                            ..local(batch * 20 + number, 1)
+                        })
+                        .collect();
                     if writer % 2 == 0 {
                         events.reverse();
                     }
@@ -201,7 +239,15 @@ async fn writers_with_the_same_batch_at_the_same_time_burn_each_event_once() {
         let inserted: u64 = together(writers).await.into_iter().sum();
         let rows = fixture.store.list_usage(&UsageFilter::default(), 1000).await.unwrap();
         assert_eq!((inserted, rows.len()), (120, 120), "{}", fixture.name);
-        let debts: i64 = fixture.store.balances(None, Some(&PLAN)).await.unwrap().iter().filter(|account| account.holder != HOLDER).map(|account| account.balance).sum();
+        let debts: i64 = fixture
+            .store
+            .balances(None, Some(&PLAN))
+            .await
+            .unwrap()
+            .iter()
+            .filter(|account| account.holder != HOLDER)
+            .map(|account| account.balance)
+            .sum();
         assert_eq!(debts, -120, "{}", fixture.name);
     }
 }
@@ -235,10 +281,15 @@ async fn an_account_is_its_source_its_plan_and_its_holder() {
             ])
             .await
             .unwrap();
-        for (source, unburned) in [(CHAIN, 6), (other, 3), (CreditSource::Local, 0), (CreditSource::Chain { contract: HOLDER }, 0)] {
+        for (source, unburned) in
+            [(CHAIN, 6), (other, 3), (CreditSource::Local, 0), (CreditSource::Chain { contract: HOLDER }, 0)]
+        {
             assert_eq!(snapshot(store, source).await.unburned, Credits::new(unburned), "{} {source:?}", fixture.name);
         }
-        assert_eq!(store.snapshot(&CreditSource::Local, &PLAN, &EvmAddress([9; 20])).await.unwrap(), Snapshot { balance: None, unburned: Credits::ZERO });
+        assert_eq!(
+            store.snapshot(&CreditSource::Local, &PLAN, &EvmAddress([9; 20])).await.unwrap(),
+            Snapshot { balance: None, unburned: Credits::ZERO }
+        );
     }
 }
 
@@ -248,7 +299,10 @@ async fn sums_larger_than_a_number_are_the_largest_number() {
         let events = [1, 2, 3].map(|number| UsageEvent { charged: Credits::MAX, ..event(number) });
         fixture.store.append_usage(&events).await.unwrap();
         assert_eq!(snapshot(&fixture.store, CHAIN).await.unburned, Credits::MAX, "{}", fixture.name);
-        assert_eq!(fixture.store.sum_usage(GroupBy::Route, &UsageFilter::default()).await.unwrap()[0].charged, Credits::MAX);
+        assert_eq!(
+            fixture.store.sum_usage(GroupBy::Route, &UsageFilter::default()).await.unwrap()[0].charged,
+            Credits::MAX
+        );
     }
 }
 
@@ -293,7 +347,14 @@ async fn usage_is_found_by_each_of_its_properties() {
 async fn sums_are_by_what_was_asked() {
     for fixture in stores().await {
         let store = &fixture.store;
-        let open = UsageEvent { holder: None, plan: None, open: true, charged: Credits::ZERO, at_micros: THEN + DAY, ..event(3) };
+        let open = UsageEvent {
+            holder: None,
+            plan: None,
+            open: true,
+            charged: Credits::ZERO,
+            at_micros: THEN + DAY,
+            ..event(3)
+        };
         store.append_usage(&[event(1), local(2, 5), open]).await.unwrap();
         let holder = HOLDER.to_string();
         let (plan, service) = (PLAN.to_string(), SERVICE.to_string());
@@ -305,7 +366,8 @@ async fn sums_are_by_what_was_asked() {
             (GroupBy::Day, vec![("2026-11-18", 2, 8, 3), ("2026-11-19", 1, 0, 0)]),
         ] {
             let sums = store.sum_usage(by, &UsageFilter::default()).await.unwrap();
-            let sums: Vec<_> = sums.iter().map(|sum| (sum.key.as_str(), sum.events, sum.charged.get(), sum.unburned.get())).collect();
+            let sums: Vec<_> =
+                sums.iter().map(|sum| (sum.key.as_str(), sum.events, sum.charged.get(), sum.unburned.get())).collect();
             assert_eq!(sums, expected, "{} {by:?}", fixture.name);
         }
         let until = UsageFilter { until_micros: Some(THEN + 2), ..UsageFilter::default() };
@@ -334,7 +396,10 @@ async fn a_poisoned_event_is_the_fault_of_the_data_and_takes_nothing_with_it() {
         }
         let rejected = store.rejected_usage(10).await.unwrap();
         assert_eq!(rejected.len(), 1, "the same record once");
-        assert_eq!((rejected[0].raw.as_str(), rejected[0].error.as_str()), ("{\"a\":\"\u{fffd}\u{fffd}\"}", "the error"));
+        assert_eq!(
+            (rejected[0].raw.as_str(), rejected[0].error.as_str()),
+            ("{\"a\":\"\u{fffd}\u{fffd}\"}", "the error")
+        );
     }
 }
 
@@ -347,11 +412,13 @@ async fn each_report_is_claimed_by_one_and_due_again_when_its_lease_ends() {
         events.push(UsageEvent { open: true, holder: None, charged: Credits::ZERO, ..event(42) });
         store.append_usage(&events).await.unwrap();
         store.append_usage(&events).await.unwrap();
-        let (now, lease) = (THEN + DAY, Duration::from_secs(60));
+        let (now, lease) = (THEN + DAY, Duration::from_mins(1));
         assert_eq!(store.claim_reports(10, THEN - 1, lease).await.unwrap(), vec![], "not due yet");
 
-        let claims = (0..8).map(|_| store.clone()).map(|store| async move { store.claim_reports(5, now, lease).await.unwrap() });
-        let mut claimed: Vec<_> = together(claims).await.into_iter().flatten().map(|job| (job.event.event_id, job.attempts)).collect();
+        let claims =
+            (0..8).map(|_| store.clone()).map(|store| async move { store.claim_reports(5, now, lease).await.unwrap() });
+        let mut claimed: Vec<_> =
+            together(claims).await.into_iter().flatten().map(|job| (job.event.event_id, job.attempts)).collect();
         // Rows that another claimed at that moment are skipped, not waited for.
         loop {
             let more = store.claim_reports(5, now, lease).await.unwrap();
@@ -370,7 +437,11 @@ async fn each_report_is_claimed_by_one_and_due_again_when_its_lease_ends() {
         let sooner = store.claim_reports(10, now + 1000, lease).await.unwrap();
         assert_eq!(sooner.iter().map(|job| (job.event.clone(), job.attempts)).collect::<Vec<_>>(), vec![(event(2), 2)]);
         let later = store.claim_reports(10, now + 2 * 60_000_000, lease).await.unwrap();
-        assert_eq!(later.iter().map(|job| job.event.clone()).collect::<Vec<_>>(), vec![event(1), event(2)], "the given-up one never");
+        assert_eq!(
+            later.iter().map(|job| job.event.clone()).collect::<Vec<_>>(),
+            vec![event(1), event(2)],
+            "the given-up one never"
+        );
     }
 }
 
@@ -380,11 +451,21 @@ async fn retention_keeps_what_is_owed_and_what_is_not_reported() {
         let store = &fixture.store;
         let unreported = UsageEvent { charged: Credits::ZERO, ..event(4) };
         let young = UsageEvent { status: 500, charged: Credits::ZERO, at_micros: THEN + DAY, ..event(5) };
-        store.append_usage(&[event(1), local(2, 1), UsageEvent { status: 500, charged: Credits::ZERO, ..event(3) }, unreported, young]).await.unwrap();
+        store
+            .append_usage(&[
+                event(1),
+                local(2, 1),
+                UsageEvent { status: 500, charged: Credits::ZERO, ..event(3) },
+                unreported,
+                young,
+            ])
+            .await
+            .unwrap();
         store.mark_reported(&[event(1).event_id, event(2).event_id]).await.unwrap();
         assert_eq!(store.delete_usage_before(THEN + DAY, 1).await.unwrap(), 1, "{}", fixture.name);
         assert_eq!(store.delete_usage_before(THEN + DAY, 100).await.unwrap(), 1);
-        let left: Vec<_> = store.list_usage(&UsageFilter::default(), 10).await.unwrap().iter().map(|row| row.event.event_id).collect();
+        let left: Vec<_> =
+            store.list_usage(&UsageFilter::default(), 10).await.unwrap().iter().map(|row| row.event.event_id).collect();
         assert_eq!(left, [5, 4, 1].map(|number| event(number).event_id));
         assert_eq!(balance(store).await, Some(-1), "the balance does not depend on old usage");
     }
@@ -418,8 +499,8 @@ const ACCESS_TABLES: [&str; 3] = [
     r#"
     create type queue_status as enum ('Pending', 'Done', 'Error');
     create table "accessTransactions" (
-        extra serial, "atxId" uuid not null unique, did varchar not null, owner varchar, consumer varchar, "assetType" varchar, endpoint varchar, "accessResult" text,
-        "nvmCredits" numeric, "createdAt" timestamp not null, "updatedAt" timestamp not null, primary key (extra));
+        extra serial, "atxId" uuid not null unique, did varchar not null, owner varchar, consumer varchar(42), "assetType" varchar, endpoint varchar, "accessResult" text,
+        "nvmCredits" numeric(12, 2), "createdAt" timestamp not null, "updatedAt" timestamp not null, primary key (extra));
     create table "accessProcessorQueue" (
         "atxId" uuid primary key references "accessTransactions" ("atxId"), status queue_status not null, retried smallint not null,
         "errorMessage" varchar, "createdAt" timestamp not null, "updatedAt" timestamp not null);
@@ -451,28 +532,44 @@ async fn the_replaced_system_finds_each_delivered_request_once_whatever_types_it
         .fetch_all(&mut connection)
         .await
         .unwrap();
-        let most = if before.contains("integer") { "2147483647" } else { "9223372036854775807" };
+        let (most, cents) = match before {
+            "" => ("9223372036854775807", ""),
+            integer if integer.contains("integer") => ("2147483647", ""),
+            _ => ("9999999999", ".00"),
+        };
         assert_eq!(
             lines,
             [
-                format!("1|did:nv:55|0x7099|0x3C3C|Service|https://api.example.com/v1/for|200|3|t"),
-                format!("2|did:nv:55|0x7099|0x3C3C|Service|https://api.example.com/v1/for|201|0|t"),
-                format!("3|did:nv:55|0x7099|0x3C3C|Service|https://h/xxxxxxxxxxxxxxxxxxxx|200|{most}|t"),
-                format!("6|did:nv:55|0x7099|0x3C3C|Service|https://api.example.com/v1/for|200|2|t"),
+                format!("1|did:nv:55|0x7099|0x3C3C|Service|https://api.example.com/v1/for|200|3{cents}|t"),
+                format!("2|did:nv:55|0x7099|0x3C3C|Service|https://api.example.com/v1/for|201|0{cents}|t"),
+                format!("3|did:nv:55|0x7099|0x3C3C|Service|https://h/xxxxxxxxxxxxxxxxxxxx|200|{most}{cents}|t"),
+                format!("6|did:nv:55|0x7099|0x3C3C|Service|https://api.example.com/v1/for|200|2{cents}|t"),
             ]
         );
         let queued = r#"select concat_ws('|', right("atxId"::text, 1), status, retried, "errorMessage") from "accessProcessorQueue" order by "createdAt""#;
         let queue: Vec<String> = sqlx::query_scalar(queued).fetch_all(&mut connection).await.unwrap();
-        assert_eq!(queue, ["1|Pending|0|", "2|Pending|0|", "3|Pending|0|"], "what our own ledger paid is not burned on chain");
+        assert_eq!(
+            queue,
+            ["1|Pending|0|", "2|Pending|0|", "3|Pending|0|"],
+            "what our own ledger paid is not burned on chain"
+        );
 
         assert_eq!(store.adopt_burns(100).await.unwrap(), 0);
         assert_eq!(snapshot(store, CHAIN).await.unburned, Credits::MAX);
-        connection.execute(r#"update "accessProcessorQueue" set status = 'Done' where right("atxId"::text, 1) = '3'"#).await.unwrap();
-        connection.execute(r#"update "accessProcessorQueue" set status = 'Error' where right("atxId"::text, 1) = '1'"#).await.unwrap();
+        connection
+            .execute(r#"update "accessProcessorQueue" set status = 'Done' where right("atxId"::text, 1) = '3'"#)
+            .await
+            .unwrap();
+        connection
+            .execute(r#"update "accessProcessorQueue" set status = 'Error' where right("atxId"::text, 1) = '1'"#)
+            .await
+            .unwrap();
         assert_eq!(store.adopt_burns(100).await.unwrap(), 2);
         assert_eq!(store.adopt_burns(100).await.unwrap(), 0);
         assert_eq!(snapshot(store, CHAIN).await.unburned, Credits::ZERO);
-        let burns = [1, 3].map(async |number| store.show_usage(&event(number).event_id.to_string()).await.unwrap()[0].burn.clone().unwrap());
+        let burns = [1, 3].map(async |number| {
+            store.show_usage(&event(number).event_id.to_string()).await.unwrap()[0].burn.clone().unwrap()
+        });
         let [error, done] = burns;
         assert_eq!((error.await.as_str(), done.await.as_str()), ("queue-error", "queue"));
     }
@@ -480,17 +577,28 @@ async fn the_replaced_system_finds_each_delivered_request_once_whatever_types_it
 
 #[tokio::test]
 async fn a_table_of_the_replaced_system_that_we_cannot_fill_loses_no_usage() {
-    let fixture = postgres(true, r#"create table "accessTransactions" ("atxId" uuid primary key, unheard_of text not null);"#).await;
+    let fixture =
+        postgres(true, r#"create table "accessTransactions" ("atxId" uuid primary key, unheard_of text not null);"#)
+            .await;
     let error = fixture.store.append_usage(&[event(1)]).await.unwrap_err();
     assert!(!error.is_data(), "it is the table's fault, and concerns every event: {error:?}");
     assert_eq!(fixture.store.list_usage(&UsageFilter::default(), 10).await.unwrap(), vec![]);
+    let mut connection = PgConnection::connect(&fixture.url).await.unwrap();
+    let wrong_type = r#"
+        drop table "accessTransactions";
+        create table "accessTransactions" (
+            "atxId" bigint primary key, did text, owner text, consumer text, "assetType" text, endpoint text, "accessResult" text,
+            "nvmCredits" bigint, "createdAt" timestamptz, "updatedAt" timestamptz);
+    "#;
+    connection.execute(wrong_type).await.unwrap();
+    let error = fixture.store.append_usage(&[event(1)]).await.unwrap_err();
+    assert!(!error.is_data(), "{error:?}");
     let repair = r#"
         drop table "accessTransactions";
         create table "accessTransactions" (
             "atxId" uuid primary key, did text, owner text, consumer text, "assetType" text, endpoint text, "accessResult" text,
             "nvmCredits" bigint, "createdAt" timestamptz, "updatedAt" timestamptz, added_by_somebody text not null);
     "#;
-    let mut connection = PgConnection::connect(&fixture.url).await.unwrap();
     connection.execute(repair).await.unwrap();
     let error = fixture.store.append_usage(&[event(1)]).await.unwrap_err();
     assert!(!error.is_data(), "{error:?}");

@@ -14,10 +14,14 @@ fn both_versions_and_both_protocols_are_spoken() {
     let (authority, upstream, directory) = (Authority::new(), Upstream::start(), tempfile::tempdir().unwrap());
     let gateway = Gateway::start(served(&authority, directory.path(), &upstream));
     for (version, expected) in [
-        (&rustls::version::TLS12, rustls::ProtocolVersion::TLSv1_2), (&rustls::version::TLS13, rustls::ProtocolVersion::TLSv1_3),
+        (&rustls::version::TLS12, rustls::ProtocolVersion::TLSv1_2),
+        (&rustls::version::TLS13, rustls::ProtocolVersion::TLSv1_3),
     ] {
         for (offered, chosen) in [
-            (vec!["http/1.1"], Some("http/1.1")), (vec!["h2", "http/1.1"], Some("h2")), (vec!["http/1.1", "h2"], Some("h2")), (vec![], None),
+            (vec!["http/1.1"], Some("http/1.1")),
+            (vec!["h2", "http/1.1"], Some("h2")),
+            (vec!["http/1.1", "h2"], Some("h2")),
+            (vec![], None),
         ] {
             let config = authority.client(&offered, &[version]);
             let (mut client, agreed) = Client::tls(gateway.tls, "gate.test", config).unwrap();
@@ -29,7 +33,10 @@ fn both_versions_and_both_protocols_are_spoken() {
         let mut client = h2::Client::connect(gateway.tls, "gate.test", authority.client(&["h2"], &[version]));
         assert_eq!(client.get("https://gate.test/", None).status, 200);
     }
-    assert!(Client::tls(gateway.tls, "gate.test", authority.client(&["h3"], rustls::ALL_VERSIONS)).is_err(), "no protocol in common");
+    assert!(
+        Client::tls(gateway.tls, "gate.test", authority.client(&["h3"], rustls::ALL_VERSIONS)).is_err(),
+        "no protocol in common"
+    );
 }
 
 #[test]
@@ -60,7 +67,9 @@ fn the_certificate_follows_the_name() {
     let text = std::fs::read_to_string(gateway.directory().join("tollgate.toml")).unwrap();
     let more: String = leaves
         .iter()
-        .map(|(_, (cert, key))| format!("[[listener.tls.certificate]]\ncert = \"{}\"\nkey = \"{}\"\n", cert.display(), key.display()))
+        .map(|(_, (cert, key))| {
+            format!("[[listener.tls.certificate]]\ncert = \"{}\"\nkey = \"{}\"\n", cert.display(), key.display())
+        })
         .collect();
     let listener = format!("[[listener]]\nname = \"tls\"\naddress = \"{}\"\n[listener.tls]\n{more}", gateway.tls);
     std::fs::write(gateway.directory().join("tollgate.toml"), format!("{text}\n{listener}")).unwrap();
@@ -70,7 +79,10 @@ fn the_certificate_follows_the_name() {
         let (_, agreed) = Client::tls(gateway.tls, name, authority.http1()).unwrap();
         assert_eq!(agreed.certificate.as_ref(), Some(&leaves[expected].0), "{name}");
     }
-    assert!(Client::tls(gateway.tls, "three.test", authority.http1()).is_err(), "the first one is shown, and is for another name");
+    assert!(
+        Client::tls(gateway.tls, "three.test", authority.http1()).is_err(),
+        "the first one is shown, and is for another name"
+    );
 }
 
 #[test]
@@ -93,7 +105,9 @@ fn changed_certificates_are_used_and_open_connections_stay() {
     // A file that cannot be used is told, and changes nothing.
     gateway.expect_error("changed certificates cannot be used");
     std::fs::write(directory.path().join("gate.crt"), "half a file").unwrap();
-    eventually("it is told", || gateway.log().iter().any(|line| line.contains("changed certificates cannot be used")).then_some(()));
+    eventually("it is told", || {
+        gateway.log().iter().any(|line| line.contains("changed certificates cannot be used")).then_some(())
+    });
     let (mut client, now) = Client::tls(gateway.tls, "gate.test", authority.http1()).unwrap();
     assert_eq!(now.certificate, Some(renewed.der));
     assert_eq!(client.send(&Request::get("/")).status, 200);

@@ -24,11 +24,24 @@ use uuid::Uuid;
 use crate::store::{event, stores};
 
 fn spool_in(directory: &Path) -> Spool {
-    Spool::open(&SpoolOptions { directory: directory.join("spool"), max_bytes: 16 << 20, segment_bytes: 1 << 20, shards: 2, ..SpoolOptions::default() }).unwrap()
+    Spool::open(&SpoolOptions {
+        directory: directory.join("spool"),
+        max_bytes: 16 << 20,
+        segment_bytes: 1 << 20,
+        shards: 2,
+        ..SpoolOptions::default()
+    })
+    .unwrap()
 }
 
 fn quick() -> WriterOptions {
-    WriterOptions { batch: 50, linger: Duration::from_millis(2), least_patience: Duration::from_millis(5), most_patience: Duration::from_millis(20), drain: Duration::from_secs(10) }
+    WriterOptions {
+        batch: 50,
+        linger: Duration::from_millis(2),
+        least_patience: Duration::from_millis(5),
+        most_patience: Duration::from_millis(20),
+        drain: Duration::from_secs(10),
+    }
 }
 
 /// A writer at work, and which events it called settled.
@@ -46,7 +59,9 @@ impl Working {
             let settled = Arc::clone(&settled);
             move |events: &[UsageEvent]| {
                 let mut settled = settled.lock().unwrap();
-                events.iter().for_each(|event| *settled.entry(event.event_id).or_default() += 1);
+                for event in events {
+                    *settled.entry(event.event_id).or_default() += 1;
+                }
             }
         };
         let task = tokio::spawn(writer.run(hook, async {
@@ -111,7 +126,14 @@ async fn an_event_that_can_never_be_written_is_set_aside_and_holds_up_nobody() {
         let settled = Working::start(writer).stop().await;
         assert_eq!((spool.depth(), settled.len()), (0, 20), "{}: a stop drains first", fixture.name);
         assert_eq!((rows(&fixture.store).await, stats.rejected()), (18, 2));
-        let mut rejected: Vec<_> = fixture.store.rejected_usage(10).await.unwrap().iter().map(|rejected| UsageEvent::decode(rejected.raw.as_bytes()).unwrap().event_id).collect();
+        let mut rejected: Vec<_> = fixture
+            .store
+            .rejected_usage(10)
+            .await
+            .unwrap()
+            .iter()
+            .map(|rejected| UsageEvent::decode(rejected.raw.as_bytes()).unwrap().event_id)
+            .collect();
         rejected.sort();
         assert_eq!(rejected, [7, 13].map(|number| event(number).event_id));
     }
@@ -122,7 +144,14 @@ async fn nothing_leaves_the_spool_while_the_store_cannot_take_it() {
     let directory = tempfile::tempdir().unwrap();
     let spool = spool_in(directory.path());
     let target = StoreTarget::Sqlite(directory.path().join("tollgate.db"));
-    let store = Store::open(&StoreOptions { target, max_connections: 2, timeout: Duration::from_secs(5), access_tables: false, reports: false }).unwrap();
+    let store = Store::open(&StoreOptions {
+        target,
+        max_connections: 2,
+        timeout: Duration::from_secs(5),
+        access_tables: false,
+        reports: false,
+    })
+    .unwrap();
     let writer = Writer::new(spool.clone(), store.clone(), quick());
     let stats = writer.stats();
     let working = Working::start(writer);
@@ -145,7 +174,14 @@ async fn a_stop_that_cannot_drain_leaves_the_rest_to_the_next_start() {
     let spool = spool_in(directory.path());
     spool.append(&event(1)).unwrap();
     let target = StoreTarget::Sqlite(directory.path().join("tollgate.db"));
-    let store = Store::open(&StoreOptions { target, max_connections: 2, timeout: Duration::from_secs(5), access_tables: false, reports: false }).unwrap();
+    let store = Store::open(&StoreOptions {
+        target,
+        max_connections: 2,
+        timeout: Duration::from_secs(5),
+        access_tables: false,
+        reports: false,
+    })
+    .unwrap();
     let options = WriterOptions { drain: Duration::from_millis(50), ..quick() };
     Working::start(Writer::new(spool.clone(), store.clone(), options)).stop().await;
     drop(spool);
@@ -184,14 +220,20 @@ async fn nothing_is_committed_while_somebody_reads_balances() {
 /// A backend that answers in turn what it was given, and remembers what it was told.
 async fn backend(answers: Vec<u16>) -> (url::Url, Arc<Mutex<Vec<serde_json::Value>>>) {
     type Told = Arc<Mutex<Vec<serde_json::Value>>>;
-    async fn access(State((told, answers)): State<(Told, Arc<Mutex<Vec<u16>>>)>, headers: HeaderMap, Json(mut body): Json<serde_json::Value>) -> axum::http::StatusCode {
+    async fn access(
+        State((told, answers)): State<(Told, Arc<Mutex<Vec<u16>>>)>,
+        headers: HeaderMap,
+        Json(mut body): Json<serde_json::Value>,
+    ) -> axum::http::StatusCode {
         body["authorization"] = headers["authorization"].to_str().unwrap().into();
         told.lock().unwrap().push(body);
         axum::http::StatusCode::from_u16(answers.lock().unwrap().pop().unwrap_or(201)).unwrap()
     }
     let told = Told::default();
     let answers: Vec<_> = answers.into_iter().rev().collect();
-    let router = Router::new().route("/base/api/v1/metrics/asset/access", post(access)).with_state((Arc::clone(&told), Arc::new(Mutex::new(answers))));
+    let router = Router::new()
+        .route("/base/api/v1/metrics/asset/access", post(access))
+        .with_state((Arc::clone(&told), Arc::new(Mutex::new(answers))));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
@@ -209,7 +251,11 @@ async fn the_backend_is_told_of_each_event_until_it_has_taken_it() {
     for fixture in stores().await {
         let (address, told) = backend(vec![500, 400, 429]).await;
         let store = &fixture.store;
-        let reporter = Reporter::new(store.clone(), client(), ReportOptions { attempts: 1, ..ReportOptions::new(address, Secret::new("the-token".into())) });
+        let reporter = Reporter::new(
+            store.clone(),
+            client(),
+            ReportOptions { attempts: 1, ..ReportOptions::new(address, Secret::new("the-token".into())) },
+        );
         let event = |number| UsageEvent { charged: Credits::new(number), ..event(number) };
         store.append_usage(&[event(1)]).await.unwrap();
         assert_eq!(reporter.round().await.unwrap(), 1);
@@ -219,11 +265,20 @@ async fn the_backend_is_told_of_each_event_until_it_has_taken_it() {
         store.append_usage(&[event(3), event(4)]).await.unwrap();
         assert_eq!(reporter.round().await.unwrap(), 2);
         let heard: Vec<_> = told.lock().unwrap().clone();
-        assert_eq!((heard.len(), &heard[0]["authorization"], &heard[0]["nvmCredits"]), (4, &"Bearer the-token".into(), &1.into()));
+        assert_eq!(
+            (heard.len(), &heard[0]["authorization"], &heard[0]["nvmCredits"]),
+            (4, &"Bearer the-token".into(), &1.into())
+        );
 
         // 500 and 429 are due again; 400 is given up; of 3 and 4 one was taken.
         let later = clock::now_micros() + 3_600_000_000;
-        let due: Vec<_> = store.claim_reports(10, later, Duration::from_secs(1)).await.unwrap().iter().map(|job| job.event.event_id).collect();
+        let due: Vec<_> = store
+            .claim_reports(10, later, Duration::from_secs(1))
+            .await
+            .unwrap()
+            .iter()
+            .map(|job| job.event.event_id)
+            .collect();
         assert_eq!((due.len(), due[0]), (2, event(1).event_id), "{}", fixture.name);
     }
 }

@@ -115,10 +115,7 @@ fn a_service_is_read_whole() {
         source: CreditSource::Chain { contract: CONTRACT.parse().unwrap() },
         open_endpoints: vec!["https://api.example.com/openapi.json".to_owned()],
     };
-    assert_eq!(
-        *described.open,
-        OpenService { service: SERVICE, owner: facts.owner.clone(), open_endpoints: facts.open_endpoints.clone() }
-    );
+    assert_eq!(*described.open, OpenService::new(SERVICE, facts.owner.clone(), &facts.open_endpoints));
     assert_eq!(described.time.plan_kind, PlanKind::Time);
     assert_eq!(described.time.plan, Some(PLAN));
     assert_eq!(described.time.price.most(), Credits::ZERO);

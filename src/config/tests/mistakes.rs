@@ -80,7 +80,7 @@ fn every_mistake_is_reported_at_its_line_and_key() {
         (&format!("{service}maximum = 1\nminimum = 2 #!"), "service[1].minimum", "more than `maximum`"),
         (&format!("{service}amount = -1 #!"), "service[1].amount", "not below 0"),
         (&format!("{service}charge = \"free\" #!"), "service[1].charge", "\"fixed\" or \"dynamic\""),
-        (&format!("{service}open_endpoints = [\"/x\"] #!"), "service[1].open_endpoints", "must be a URL"),
+        (&format!("{service}open_endpoints = [\"/x\"] #!"), "service[1].open_endpoints", "is no endpoint"),
         (
             &format!("{service}[[service]]\nplan = \"{d}\"\nid = \"{d}\" #!"),
             "service[2].id",

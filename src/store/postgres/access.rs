@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::Database;
-use crate::store::Result;
+use crate::store::{Result, StoreError};
 
 /// One row in each table per delivered, protected request (section 16.9); an open endpoint is not queued, nor is what
 /// was paid out of our own ledger: the burner would burn it a second time, on chain.
@@ -18,24 +18,36 @@ use crate::store::Result;
 /// nought, and takes the ordinary price for none. Given the charge, which lies within the plan's bounds, it burns
 /// just that, or less; nought it takes for a free answer, which is what nought means here.
 ///
-/// A number too large for the column, or an endpoint too long for it, is cut: neither must keep an event from being
-/// written, because a client chooses the path.
+/// A number too large for its column, or a text too long, is cut: neither must keep an event from being written,
+/// because a client chooses the path and a service what it reports. What fails all the same is the tables' fault.
 pub async fn insert(connection: &mut PgConnection, events: &[Uuid]) -> Result<()> {
     sqlx::query!(
         r#"
-        with atx_column as (
-            select attname, atttypid, atttypmod from pg_attribute where attrelid = '"accessTransactions"'::regclass
+        with room as (
+            select max(digits) filter (where attname = 'nvmCredits') as credits,
+                   max(letters) filter (where attname = 'did') as did,
+                   max(letters) filter (where attname = 'owner') as owner,
+                   max(letters) filter (where attname = 'consumer') as consumer,
+                   max(letters) filter (where attname = 'endpoint') as endpoint
+              from (select attname, nullif(atttypmod, -1) - 4 as letters,
+                           case when atttypid = 'smallint'::regtype then 32767
+                                when atttypid = 'integer'::regtype then 2147483647
+                                when atttypid = 'numeric'::regtype and atttypmod > 0
+                                then 10::numeric ^ (((atttypmod - 4) >> 16) - ((atttypmod - 4) & 2047)) - 1 end as digits
+                      from pg_attribute
+                     where attrelid = '"accessTransactions"'::regclass and attnum > 0 and not attisdropped) as atx_column
         ), access as (
             select jsonb_agg(jsonb_build_object(
-                       'atxId', event_id, 'did', service, 'owner', owner, 'consumer', user_id, 'assetType', 'Service',
-                       'endpoint', left(endpoint, coalesce(
-                           (select nullif(atttypmod, -1) - 4 from atx_column where attname = 'endpoint'), 2147483647)),
+                       'atxId', event_id,
+                       'did', left(service, coalesce(room.did, 2147483647)),
+                       'owner', left(usage.owner, coalesce(room.owner, 2147483647)),
+                       'consumer', left(user_id, coalesce(room.consumer, 2147483647)),
+                       'assetType', 'Service',
+                       'endpoint', left(usage.endpoint, coalesce(room.endpoint, 2147483647)),
                        'accessResult', coalesce(upstream_status, status)::text,
-                       'nvmCredits', least(charged, coalesce(
-                           (select case atttypid when 'smallint'::regtype then 32767 when 'integer'::regtype then 2147483647 end
-                              from atx_column where attname = 'nvmCredits'), 9223372036854775807)),
+                       'nvmCredits', trunc(least(charged, room.credits)),
                        'createdAt', occurred_at, 'updatedAt', occurred_at)) as lines
-              from usage
+              from usage, room
              where event_id = any($1) and status between 200 and 299 and holder is not null and not open
         )
         insert into "accessTransactions" ("atxId", did, owner, consumer, "assetType", endpoint, "accessResult",
@@ -48,7 +60,8 @@ pub async fn insert(connection: &mut PgConnection, events: &[Uuid]) -> Result<()
         events,
     )
     .execute(&mut *connection)
-    .await?;
+    .await
+    .map_err(StoreError::AccessTables)?;
     sqlx::query!(
         r#"
         with access as (
@@ -67,7 +80,8 @@ pub async fn insert(connection: &mut PgConnection, events: &[Uuid]) -> Result<()
         events,
     )
     .execute(connection)
-    .await?;
+    .await
+    .map_err(StoreError::AccessTables)?;
     Ok(())
 }
 

@@ -57,7 +57,8 @@ pub async fn balances(database: &Database, holder: Option<&EvmAddress>, plan: Op
     )
     .fetch_all(&database.pool)
     .await?;
-    let unreadable = |error: &dyn std::fmt::Display| StoreError::Unreadable { table: "credit_balance", error: error.to_string() };
+    let unreadable =
+        |error: &dyn std::fmt::Display| StoreError::Unreadable { table: "credit_balance", error: error.to_string() };
     rows.into_iter()
         .map(|row| {
             Ok(Balance {

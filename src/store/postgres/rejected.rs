@@ -4,7 +4,9 @@ use super::Database;
 use crate::store::{Rejected, Result};
 
 pub async fn insert(database: &Database, raw: &str, error: &str) -> Result<()> {
-    sqlx::query!("insert into usage_rejected (raw, error) values ($1, $2) on conflict do nothing", raw, error).execute(&database.pool).await?;
+    sqlx::query!("insert into usage_rejected (raw, error) values ($1, $2) on conflict do nothing", raw, error)
+        .execute(&database.pool)
+        .await?;
     Ok(())
 }
 

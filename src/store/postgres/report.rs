@@ -2,10 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{
-    Database,
-    usage::select_usage,
-};
+use super::{Database, usage::select_usage};
 use crate::store::{ReportJob, Result, UsageRow, row::Columns, to_time};
 
 /// Two statements: the first claims, and commits; what it claimed is then ours until the lease ends, so reading it
@@ -26,7 +23,9 @@ pub async fn claim(database: &Database, limit: u32, now_micros: i64, until_micro
     .fetch_all(&database.pool)
     .await?;
     let ids: Vec<_> = claimed.iter().map(|row| row.event_id).collect();
-    let rows = select_usage!("where event_id = any($1) order by occurred_at, event_id", &ids).fetch_all(&database.pool).await?;
+    let rows = select_usage!("where event_id = any($1) order by occurred_at, event_id", &ids)
+        .fetch_all(&database.pool)
+        .await?;
     rows.into_iter()
         .map(|row| {
             let event = UsageRow::try_from(row)?.event;

@@ -5,12 +5,12 @@ use uuid::Uuid;
 
 use super::{Database, access};
 use crate::{
+    model::credits::Credits,
     store::{
         Appended, GroupBy, Result, UsageFilter, UsageRow, UsageSum,
         row::{Columns, source_columns},
         to_time, without_nul,
     },
-    model::credits::Credits,
     usage::UsageEvent,
 };
 
@@ -70,7 +70,8 @@ async fn insert(connection: &mut PgConnection, events: &[UsageEvent]) -> Result<
     let reports: Vec<_> = events.iter().map(|event| event.reported.map(Credits::to_i64)).collect();
     let charges: Vec<_> = events.iter().map(|event| event.charged.to_i64()).collect();
     let (sources, contracts): (Vec<_>, Vec<_>) = events.iter().map(|event| source_columns(&event.source)).unzip();
-    let durations: Vec<_> = events.iter().map(|event| i64::try_from(event.duration_micros).unwrap_or(i64::MAX)).collect();
+    let durations: Vec<_> =
+        events.iter().map(|event| i64::try_from(event.duration_micros).unwrap_or(i64::MAX)).collect();
     let opens: Vec<_> = events.iter().map(|event| event.open).collect();
     let inserted = sqlx::query_scalar!(
         r#"

@@ -27,7 +27,10 @@ pub async fn snapshot(database: &Database, source: &CreditSource, plan: &Did, ho
     .fetch_one(&database.read)
     .await?;
     let balance: Option<i64> = row.try_get("balance")?;
-    Ok(Snapshot { balance: balance.map(Credits::from_i64), unburned: joined(row.try_get("unburned_high")?, row.try_get("unburned_low")?) })
+    Ok(Snapshot {
+        balance: balance.map(Credits::from_i64),
+        unburned: joined(row.try_get("unburned_high")?, row.try_get("unburned_low")?),
+    })
 }
 
 pub async fn grant(database: &Database, holder: &EvmAddress, plan: &Did, amount: Credits) -> Result<i64> {
@@ -61,7 +64,8 @@ pub async fn balances(database: &Database, holder: Option<&EvmAddress>, plan: Op
     .bind(holder.map(ToString::to_string))
     .fetch_all(&database.read)
     .await?;
-    let unreadable = |error: &dyn std::fmt::Display| StoreError::Unreadable { table: "credit_balance", error: error.to_string() };
+    let unreadable =
+        |error: &dyn std::fmt::Display| StoreError::Unreadable { table: "credit_balance", error: error.to_string() };
     rows.into_iter()
         .map(|row| {
             Ok(Balance {

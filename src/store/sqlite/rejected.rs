@@ -19,8 +19,18 @@ pub async fn insert(database: &Database, raw: &str, error: &str) -> Result<()> {
 }
 
 pub async fn list(database: &Database, limit: u32) -> Result<Vec<Rejected>> {
-    let rows = sqlx::query("select id, raw, error, rejected_at from usage_rejected order by id desc limit $1").bind(limit).fetch_all(&database.read).await?;
+    let rows = sqlx::query("select id, raw, error, rejected_at from usage_rejected order by id desc limit $1")
+        .bind(limit)
+        .fetch_all(&database.read)
+        .await?;
     rows.into_iter()
-        .map(|row| Ok(Rejected { id: row.try_get("id")?, raw: row.try_get("raw")?, error: row.try_get("error")?, at_micros: row.try_get("rejected_at")? }))
+        .map(|row| {
+            Ok(Rejected {
+                id: row.try_get("id")?,
+                raw: row.try_get("raw")?,
+                error: row.try_get("error")?,
+                at_micros: row.try_get("rejected_at")?,
+            })
+        })
         .collect()
 }

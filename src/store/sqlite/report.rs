@@ -27,20 +27,28 @@ pub async fn claim(database: &Database, limit: u32, now_micros: i64, until_micro
     .map(|row| Ok((row.try_get("event_id")?, row.try_get("attempts")?)))
     .collect::<Result<_>>()?;
     let ids: Vec<_> = claimed.iter().map(|(id, _)| id.clone()).collect();
-    let rows: Vec<Columns> = sqlx::query_as(select_usage("where event_id in (select value from json_each($1)) order by occurred_at, event_id"))
-        .bind(json_list(&ids))
-        .fetch_all(&database.read)
-        .await?;
+    let rows: Vec<Columns> = sqlx::query_as(select_usage(
+        "where event_id in (select value from json_each($1)) order by occurred_at, event_id",
+    ))
+    .bind(json_list(&ids))
+    .fetch_all(&database.read)
+    .await?;
     rows.into_iter()
         .map(|row| {
             let attempts = claimed.iter().find(|(id, _)| *id == row.event_id).map_or(1, |(_, attempts)| *attempts);
-            Ok(ReportJob { event: UsageRow::try_from(row)?.event, attempts: u32::try_from(attempts).unwrap_or(u32::MAX) })
+            Ok(ReportJob {
+                event: UsageRow::try_from(row)?.event,
+                attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            })
         })
         .collect()
 }
 
 pub async fn done(database: &Database, events: &[Uuid]) -> Result<()> {
-    sqlx::query("delete from usage_report where event_id in (select value from json_each($1))").bind(list(events)).execute(&database.write).await?;
+    sqlx::query("delete from usage_report where event_id in (select value from json_each($1))")
+        .bind(list(events))
+        .execute(&database.write)
+        .await?;
     Ok(())
 }
 

@@ -21,7 +21,12 @@ pub struct Request {
 
 impl Request {
     pub fn new(method: &str, target: &str) -> Self {
-        Self { method: method.to_owned(), target: target.to_owned(), host: Some("gate.test".to_owned()), ..Self::default() }
+        Self {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            host: Some("gate.test".to_owned()),
+            ..Self::default()
+        }
     }
 
     pub fn get(target: &str) -> Self {
@@ -43,11 +48,6 @@ impl Request {
 
     pub fn host(mut self, host: &str) -> Self {
         self.host = Some(host.to_owned());
-        self
-    }
-
-    pub fn no_host(mut self) -> Self {
-        self.host = None;
         self
     }
 
@@ -189,9 +189,15 @@ impl Client {
         let mut answer = self.head()?;
         if method == "HEAD" || matches!(answer.status, 100..=199 | 204 | 304) {
             answer.complete = true;
-        } else if answer.values("transfer-encoding").first().is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
+        } else if answer
+            .values("transfer-encoding")
+            .first()
+            .is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"))
+        {
             answer.complete = self.chunks(&mut answer);
-        } else if let Some(length) = answer.values("content-length").first().map(|length| length.parse::<usize>().unwrap()) {
+        } else if let Some(length) =
+            answer.values("content-length").first().map(|length| length.parse::<usize>().unwrap())
+        {
             while self.buffer.len() < length && self.fill().is_ok_and(|more| more) {}
             let have = length.min(self.buffer.len());
             answer.body = self.buffer.drain(..have).collect();
@@ -211,7 +217,10 @@ impl Client {
                 break at;
             }
             if !self.fill()? {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, String::from_utf8_lossy(&self.buffer).into_owned()));
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    String::from_utf8_lossy(&self.buffer).into_owned(),
+                ));
             }
         };
         let head: Vec<u8> = self.buffer.drain(..end + 4).collect();

@@ -51,7 +51,9 @@ impl Cluster {
     pub fn again(&mut self) {
         let mut postgres = self.tool("postgres");
         postgres.arg("-D").arg(self.data()).arg("-p").arg(self.port.to_string());
-        postgres.args(["-c", "listen_addresses=127.0.0.1", "-c"]).arg(format!("unix_socket_directories={}", self.directory.path().display()));
+        postgres
+            .args(["-c", "listen_addresses=127.0.0.1", "-c"])
+            .arg(format!("unix_socket_directories={}", self.directory.path().display()));
         postgres.stdout(Stdio::null()).stderr(Stdio::null());
         self.server = Some(postgres.spawn().unwrap());
         let url = self.url();
@@ -64,7 +66,8 @@ impl Cluster {
 
     /// One of its programs, as the user it wants to be: it refuses root. It ends with us.
     fn tool(&self, name: &str) -> Command {
-        let bin = variable("TOLLGATE_TEST_PG_BIN").expect("TOLLGATE_TEST_PG_BIN: where initdb and postgres are (scripts/test-env sets it)");
+        let bin = variable("TOLLGATE_TEST_PG_BIN")
+            .expect("TOLLGATE_TEST_PG_BIN: where initdb and postgres are (scripts/test-env sets it)");
         let mut command = Command::new("setpriv");
         if let Some(user) = variable("TOLLGATE_TEST_PG_USER") {
             let id = Command::new("id").args(["-g", &user]).output().unwrap();

@@ -33,11 +33,6 @@ impl Database {
     pub fn rows(&self, statement: &str) -> Vec<Vec<Option<String>>> {
         rows(&self.url, statement)
     }
-
-    /// The only value of the only row.
-    pub fn value(&self, statement: &str) -> String {
-        self.rows(statement)[0][0].clone().unwrap_or_default()
-    }
 }
 
 /// Rows of any Postgres, each value as text: the statement must cast.

@@ -17,7 +17,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::{
-    IN_QUERY, PATIENCE, client::{Answer, Client, Request}, eventually, free_port, loopback, program, secrets,
+    IN_QUERY, PATIENCE,
+    client::{Answer, Client, Request},
+    eventually, free_port, loopback, program, secrets,
     token::{KEY, PHRASE},
     within,
 };
@@ -123,11 +125,6 @@ impl Settings {
         self.certificate = Some((certificate.to_owned(), key.to_owned()));
         self
     }
-
-    pub fn introspection(mut self) -> Self {
-        self.introspection = true;
-        self
-    }
 }
 
 /// A gateway.
@@ -144,7 +141,6 @@ pub struct Gateway {
     out: Arc<Mutex<Vec<String>>>,
     log: Arc<Mutex<Vec<String>>>,
     expected: Vec<String>,
-    leaves_spool: bool,
 }
 
 impl Gateway {
@@ -163,13 +159,18 @@ impl Gateway {
         let [http, tls, admin, introspection] = [(); 4].map(|()| loopback(free_port()));
         let data = directory.path().join("data");
         let gateway = Self {
-            http, tls, admin, introspection, directory, data, settings,
+            http,
+            tls,
+            admin,
+            introspection,
+            directory,
+            data,
+            settings,
             child: None,
             readers: Vec::new(),
             out: Arc::default(),
             log: Arc::default(),
             expected: Vec::new(),
-            leaves_spool: false,
         };
         gateway.write();
         gateway
@@ -189,10 +190,13 @@ impl Gateway {
 
     fn write(&self) {
         let settings = &self.settings;
-        let (server, usage, egress, database) = (&settings.server, &settings.usage, &settings.egress, &settings.database);
+        let (server, usage, egress, database) =
+            (&settings.server, &settings.usage, &settings.egress, &settings.database);
         let mut text = format!(
             "[server]\ndata_dir = \"{}\"\n{server}\n[admin]\naddress = \"{}\"\n[egress]\n{egress}\n[nevermined]\n{}\n",
-            self.data.display(), self.admin, settings.nevermined,
+            self.data.display(),
+            self.admin,
+            settings.nevermined,
         );
         if !usage.is_empty() {
             write!(text, "[usage]\n{usage}\n").unwrap();
@@ -342,11 +346,6 @@ impl Gateway {
         self.expected.push(text.to_owned());
     }
 
-    /// The test breaks the store and does not mend it.
-    pub fn leave_spool(&mut self) {
-        self.leaves_spool = true;
-    }
-
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(self.child.as_ref().unwrap());
         kill_process(pid, signal).unwrap();
@@ -387,10 +386,6 @@ impl Gateway {
         self.directory.path()
     }
 
-    pub fn data(&self) -> &Path {
-        &self.data
-    }
-
     fn is_expected(&self, line: &str) -> bool {
         self.expected.iter().any(|text| line.contains(text))
     }
@@ -422,9 +417,7 @@ impl Drop for Gateway {
             return;
         }
         if self.child.is_some() {
-            if !self.leaves_spool {
-                self.settle();
-            }
+            self.settle();
             let status = self.stop();
             assert!(status.success(), "the gateway ended with {status}:\n{}", self.log().join("\n"));
         }
@@ -466,7 +459,11 @@ pub fn storm(address: SocketAddr, request: &Request, times: usize, connections: 
         spawn_blocking(move || {
             let mut answers = Vec::new();
             let mut client = Client::connect(address);
-            let take = || left.fetch_update(std::sync::atomic::Ordering::SeqCst, std::sync::atomic::Ordering::SeqCst, |n| n.checked_sub(1));
+            let take = || {
+                left.fetch_update(std::sync::atomic::Ordering::SeqCst, std::sync::atomic::Ordering::SeqCst, |n| {
+                    n.checked_sub(1)
+                })
+            };
             while take().is_ok() {
                 client.write(bytes.as_slice());
                 let answer = client.answer(&method);

@@ -47,7 +47,10 @@ impl Market {
                 if let Some(reply) = instead.lock().unwrap().clone() {
                     return reply;
                 }
-                let did = request.target.strip_prefix("/api/v1/metadata/assets/ddo/").and_then(|did| did.replace("%3A", ":").parse().ok());
+                let did = request
+                    .target
+                    .strip_prefix("/api/v1/metadata/assets/ddo/")
+                    .and_then(|did| did.replace("%3A", ":").parse().ok());
                 match did.and_then(|did: Did| documents.lock().unwrap().get(&did).cloned()) {
                     Some(document) => Reply::json(&document),
                     None => Reply::status(404, r#"{"error":"not found"}"#).header("Content-Type", "application/json"),
@@ -72,8 +75,11 @@ impl Market {
 
 /// A plan's document.
 pub fn plan(did: Did, kind: &str) -> Value {
-    document(did, json!([{"type": "metadata", "index": 0, "attributes": {"main":
-        {"name": "Plan", "type": "subscription", "subscription": {"subscriptionType": kind}}}}]))
+    document(
+        did,
+        json!([{"type": "metadata", "index": 0, "attributes": {"main":
+        {"name": "Plan", "type": "subscription", "subscription": {"subscriptionType": kind}}}}]),
+    )
 }
 
 fn document(did: Did, service: Value) -> Value {
@@ -105,7 +111,9 @@ impl Default for Service {
 impl Service {
     pub fn document(&self) -> Value {
         let digits = self.plan.digits();
-        document(self.did, json!([
+        document(
+            self.did,
+            json!([
             {"type": "metadata", "index": 0, "attributes": {"main": {"name": "API", "type": "service", "ercType": 1155,
                 "nftType": "nft1155-credit", "webService": {"type": "RESTful", "endpoints": [], "openEndpoints": self.open,
                 "chargeType": self.charge, "encryptedAttributes": "…"}}}},
@@ -118,7 +126,8 @@ impl Service {
                     {"name": "_holderAddress", "type": "address", "value": ""},
                     {"name": "_numberNfts", "type": "uint256", "value": "1"},
                     {"name": "_contractAddress", "type": "address", "value": CONTRACT.checksummed()},
-                    {"name": "_tokenId", "type": "bytes32", "value": digits}]}]}}}]))
+                    {"name": "_tokenId", "type": "bytes32", "value": digits}]}]}}}]),
+        )
     }
 }
 

@@ -1,6 +1,9 @@
 //! An authority of the tests' own, and both sides of TLS that trust it.
 
-use std::{path::{Path, PathBuf}, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use rustls::{
@@ -58,7 +61,11 @@ impl Authority {
     }
 
     /// A client that trusts this authority alone.
-    pub fn client(&self, protocols: &[&str], versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    pub fn client(
+        &self,
+        protocols: &[&str],
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(self.certificate.der().to_vec())).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -380,7 +380,11 @@ async fn answer<W: Wire>(wire: &mut W, input: &mut Vec<u8>, request: &Received, 
     let bodiless = request.method == "HEAD";
     match reply {
         Reply::Whole { status, headers, body } => {
-            let framing = if status == 204 || status == 304 { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+            let framing = if status == 204 || status == 304 {
+                String::new()
+            } else {
+                format!("Content-Length: {}\r\n", body.len())
+            };
             let mut bytes = head(status, &headers, &framing);
             if !bodiless {
                 bytes.extend(body);
@@ -389,7 +393,10 @@ async fn answer<W: Wire>(wire: &mut W, input: &mut Vec<u8>, request: &Received, 
         }
         Reply::Parts { status, headers, parts, trailers } => {
             let length = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-            stream.write_all(&head(status, &headers, if length { "" } else { "Transfer-Encoding: chunked\r\n" })).await.ok()?;
+            stream
+                .write_all(&head(status, &headers, if length { "" } else { "Transfer-Encoding: chunked\r\n" }))
+                .await
+                .ok()?;
             for part in parts {
                 match part {
                     Part::Data(data) if length => stream.write_all(&data).await.ok()?,
@@ -431,7 +438,8 @@ async fn answer<W: Wire>(wire: &mut W, input: &mut Vec<u8>, request: &Received, 
             stream.write_all(b"0\r\n\r\n").await.ok()?;
         }
         Reply::WebSocket => {
-            let accept = [("Upgrade".to_owned(), "websocket".to_owned()), ("Connection".to_owned(), "Upgrade".to_owned())];
+            let accept =
+                [("Upgrade".to_owned(), "websocket".to_owned()), ("Connection".to_owned(), "Upgrade".to_owned())];
             stream.write_all(&head(101, &accept, "")).await.ok()?;
             stream.write_all(input).await.ok()?;
             stream.flush().await.ok()?;
@@ -566,10 +574,17 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, sh
 type Sent = http_body_util::combinators::BoxBody<Bytes, std::io::Error>;
 
 pub fn texts(headers: &http::HeaderMap) -> Vec<(String, String)> {
-    headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
+    headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect()
 }
 
-async fn answer2(request: hyper::Request<hyper::body::Incoming>, shared: &Shared, connection: usize) -> hyper::Response<Sent> {
+async fn answer2(
+    request: hyper::Request<hyper::body::Incoming>,
+    shared: &Shared,
+    connection: usize,
+) -> hyper::Response<Sent> {
     let (parts, body) = request.into_parts();
     let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
     let mut headers = texts(&parts.headers);

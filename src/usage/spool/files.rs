@@ -1,0 +1,357 @@
+//! The files behind the spool: where an event is written, when a file is made, synced, retired, and found again.
+
+use std::{
+    cell::RefCell,
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::{
+    Inner, LEAST_SEGMENT, Mark, NONE, PASSES, STANDBY, SpoolError,
+    segment::{self, HEADER, MAX_RECORD, Segment},
+};
+use crate::usage::UsageEvent;
+
+thread_local! {
+    static RECORD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static THREAD: usize = {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    };
+}
+
+impl Inner {
+    pub(super) fn reserve(&self) -> Result<(), SpoolError> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(SpoolError::Broken);
+        }
+        // Others may take what we make: then once more. Not for ever, because we are on the request path.
+        for _ in 0..PASSES {
+            let before = self.slots.fetch_sub(1, Ordering::AcqRel);
+            if before > 0 {
+                if before < self.low_water() && !self.full.load(Ordering::Relaxed) {
+                    self.keeper.ring();
+                }
+                return Ok(());
+            }
+            self.slots.fetch_add(1, Ordering::AcqRel);
+            if !self.make_room() {
+                break;
+            }
+        }
+        Err(SpoolError::Full)
+    }
+
+    pub(super) fn append(&self, event: &UsageEvent) -> Result<(), SpoolError> {
+        let written = RECORD.with_borrow_mut(|record| {
+            self.frame(record, event);
+            self.write(record)
+        });
+        match written {
+            Ok(()) => {
+                if self.oldest_at_micros.load(Ordering::Relaxed) == NONE {
+                    self.oldest_at_micros.store(event.at_micros, Ordering::Relaxed);
+                }
+                if self.waiting.load(Ordering::SeqCst) && self.waiting.swap(false, Ordering::SeqCst) {
+                    self.notify.notify_one();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.dropped_total.fetch_add(1, Ordering::Relaxed);
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn frame(&self, record: &mut Vec<u8>, event: &UsageEvent) {
+        segment::frame(record, |into| event.encode(into));
+        let mut limit = 1024;
+        while size(record) > MAX_RECORD && limit > 0 {
+            if limit == 1024 {
+                self.cut_total.fetch_add(1, Ordering::Relaxed);
+            }
+            let short = event.cut(limit);
+            segment::frame(record, |into| short.encode(into));
+            limit /= 2;
+        }
+    }
+
+    pub(super) fn write(&self, record: &[u8]) -> Result<(), SpoolError> {
+        let own = THREAD.with(|thread| thread.checked_rem(self.shards.len()).unwrap_or(0));
+        // Two failures are two different files' failures: the disk is gone.
+        let mut failures = 0_u8;
+        // Room was promised, so there is some. It may be in another shard's file, and may move while we look.
+        for _ in 0..PASSES {
+            for (distance, shard) in self.shards.iter().cycle().skip(own).take(self.shards.len()).enumerate() {
+                let mut current = shard.current.lock();
+                let has_room = current.as_ref().is_some_and(|segment| segment.room() >= size(record));
+                // Only for its own shard does a thread open another file.
+                if !has_room
+                    && distance == 0
+                    && let Some(next) = self.next_segment()
+                    && let Some(full) = current.replace(next)
+                {
+                    self.seal(&full);
+                }
+                let Some(segment) = current.as_ref().filter(|segment| segment.room() >= size(record)) else { continue };
+                let before = slots_in(segment.room());
+                let Err(source) = segment.append(record) else {
+                    self.slots.fetch_sub(before.saturating_sub(slots_in(segment.room())), Ordering::AcqRel);
+                    shard.bytes.fetch_add(size(record), Ordering::Relaxed);
+                    shard.appended.fetch_add(1, Ordering::SeqCst);
+                    return Ok(());
+                };
+                let path = segment.path.clone();
+                if let Some(segment) = current.take() {
+                    self.seal(&segment);
+                }
+                drop(current);
+                self.fail(&path, &source);
+                failures = failures.saturating_add(1);
+                if failures > 1 {
+                    return Err(SpoolError::Io { path, source });
+                }
+            }
+            std::thread::yield_now();
+        }
+        Err(SpoolError::Full)
+    }
+
+    /// No more is written to this file; what room it had left cannot be promised any more.
+    pub(super) fn seal(&self, segment: &Segment) {
+        self.slots.fetch_sub(slots_in(segment.room()), Ordering::AcqRel);
+        segment.sealed.store(true, Ordering::Release);
+        self.keeper.ring();
+    }
+
+    /// A file to write to: one that stood by, or else a new one.
+    pub(super) fn next_segment(&self) -> Option<Arc<Segment>> {
+        let stood_by = self.standby.lock().pop_front();
+        let segment =
+            stood_by.or_else(|| if self.full.load(Ordering::Relaxed) { None } else { self.make_segment() })?;
+        self.segments.lock().push_back(Arc::clone(&segment));
+        self.keeper.ring();
+        Some(segment)
+    }
+
+    /// Makes a file because a request found no room to be promised. Whoever comes second finds it made. While the disk
+    /// is full only the keeper tries, so that refusals stay cheap.
+    pub(super) fn make_room(&self) -> bool {
+        let _making = self.making.lock();
+        self.slots.load(Ordering::Acquire) > 0 || (!self.full.load(Ordering::Relaxed) && self.make_standby())
+    }
+
+    pub(super) fn make_standby(&self) -> bool {
+        let made = self.make_segment();
+        made.is_some_and(|segment| {
+            self.standby.lock().push_back(segment);
+            true
+        })
+    }
+
+    /// Makes a file, the room of which may be promised from now on.
+    pub(super) fn make_segment(&self) -> Option<Arc<Segment>> {
+        let larger = |allocated: u64| {
+            Some(allocated.saturating_add(self.segment_bytes)).filter(|larger| *larger <= self.max_bytes)
+        };
+        let made = if self.allocated.fetch_update(Ordering::AcqRel, Ordering::Acquire, larger).is_ok() {
+            let sequence = self.next_sequence.fetch_add(1, Ordering::Relaxed);
+            Segment::create(&self.directory, sequence, self.segment_bytes).map_err(|error| {
+                self.allocated.fetch_sub(self.segment_bytes, Ordering::AcqRel);
+                error.to_string()
+            })
+        } else {
+            Err("the configured maximum is reached".to_owned())
+        };
+        match made {
+            Ok(segment) => {
+                self.slots.fetch_add(slots_in(segment.room()), Ordering::AcqRel);
+                if self.full.swap(false, Ordering::AcqRel) {
+                    tracing::info!(directory = %self.directory.display(), "the spool has room again");
+                }
+                Some(Arc::new(segment))
+            }
+            Err(error) => {
+                if !self.full.swap(true, Ordering::AcqRel) {
+                    tracing::error!(directory = %self.directory.display(), %error, "no room for another spool file");
+                }
+                self.keeper.ring();
+                None
+            }
+        }
+    }
+
+    pub(super) fn fail(&self, path: &Path, error: &io::Error) {
+        if !self.broken.swap(true, Ordering::AcqRel) {
+            tracing::error!(path = %path.display(), %error, "the spool's disk failed: metered requests are refused until it works");
+        }
+        self.keeper.ring();
+    }
+
+    /// Below this many promises left the keeper makes another file.
+    pub(super) fn low_water(&self) -> i64 {
+        slots_in(self.segment_bytes.saturating_sub(HEADER))
+    }
+
+    pub(super) fn acknowledge(&self, mark: &Mark) {
+        let segment = &mark.segment;
+        if segment.acked.load(Ordering::Acquire) != mark.from {
+            return; // acknowledged before: the same records were delivered twice
+        }
+        let (mut to, mut records) = (mark.to, mark.records);
+        if mark.damaged {
+            // Nothing behind can be read. The file is kept for a person, and the rest of the spool goes on.
+            segment.damaged.store(true, Ordering::Relaxed);
+            let left =
+                segment.records.load(Ordering::Relaxed).saturating_sub(segment.acked_records.load(Ordering::Relaxed));
+            self.damaged_total.fetch_add(left.saturating_sub(records), Ordering::Relaxed);
+            records = left;
+            to = segment.written.load(Ordering::Acquire);
+            tracing::error!(path = %segment.path.display(), offset = mark.to, "a spool file is damaged and was set aside");
+        }
+        if let Err(error) = segment.acknowledge(to, records) {
+            // Only a second delivery after a restart, which the store recognises.
+            tracing::warn!(path = %segment.path.display(), %error, "could not note what the store has committed");
+        }
+        self.acked_bytes.fetch_add(to.saturating_sub(mark.from), Ordering::Relaxed);
+        self.acked_total.fetch_add(records, Ordering::SeqCst);
+        if segment.recovered && self.recovered_left.fetch_sub(records, Ordering::AcqRel) == records {
+            self.drained.send_replace(true);
+        }
+        if segment.is_finished() {
+            self.retire(segment);
+        }
+    }
+
+    /// Takes a finished file off the list; the keeper removes it.
+    pub(super) fn retire(&self, finished: &Arc<Segment>) {
+        let mut segments = self.segments.lock();
+        let before = segments.len();
+        segments.retain(|segment| !Arc::ptr_eq(segment, finished));
+        if segments.len() < before {
+            self.finished.lock().push(Arc::clone(finished));
+        }
+    }
+
+    /// Takes what earlier runs left in the directory.
+    pub(super) fn recover(&self) -> io::Result<()> {
+        let mut paths = Vec::new();
+        for entry in std::fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if let Some(sequence) = segment::sequence_of(&path) {
+                paths.push((sequence, path));
+            }
+        }
+        paths.sort();
+        let mut left = 0_u64;
+        let mut segments = self.segments.lock();
+        for (sequence, path) in paths {
+            self.next_sequence.fetch_max(sequence.saturating_add(1), Ordering::Relaxed);
+            let (segment, found) = Segment::recover(path)?;
+            if found.torn > 0 {
+                self.torn_total.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(path = %segment.path.display(), bytes = found.torn, offset = found.end, "a spool file ends in the middle of a record");
+            }
+            if found.records == 0 {
+                segment.remove()?;
+                continue;
+            }
+            left = left.saturating_add(found.records);
+            self.recovered_bytes.fetch_add(found.end.saturating_sub(found.start), Ordering::Relaxed);
+            self.allocated.fetch_add(segment.length, Ordering::Relaxed);
+            let first = found.first.and_then(|payload| UsageEvent::decode(&payload).ok());
+            if let Some(event) = first {
+                let known = self.oldest_at_micros.load(Ordering::Relaxed);
+                let oldest = if known == NONE { event.at_micros } else { known.min(event.at_micros) };
+                self.oldest_at_micros.store(oldest, Ordering::Relaxed);
+            }
+            segments.push_back(Arc::new(segment));
+        }
+        self.recovered_total.store(left, Ordering::Relaxed);
+        self.recovered_left.store(left, Ordering::Release);
+        self.drained.send_replace(left == 0);
+        Ok(())
+    }
+
+    /// `fdatasync` for every file that was written to.
+    pub(super) fn sync(&self) {
+        let segments: Vec<_> = self.segments.lock().iter().map(Arc::clone).collect();
+        for segment in segments {
+            if let Err(error) = segment.sync() {
+                self.fail(&segment.path, &error);
+            }
+        }
+    }
+
+    /// Removes finished files, makes room, tries a failed disk again: what the keeper does beside syncing.
+    pub(super) fn tidy(&self) {
+        let finished: Vec<_> = {
+            // A file sealed after its last record was acknowledged was finished by nobody's call.
+            let sealed: Vec<_> =
+                self.segments.lock().iter().filter(|segment| segment.is_finished()).map(Arc::clone).collect();
+            for segment in &sealed {
+                self.retire(segment);
+            }
+            std::mem::take(&mut *self.finished.lock())
+        };
+        for segment in finished {
+            match segment.remove() {
+                Ok(()) => {
+                    self.allocated.fetch_sub(segment.length, Ordering::AcqRel);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.allocated.fetch_sub(segment.length, Ordering::AcqRel);
+                }
+                Err(error) => {
+                    tracing::warn!(path = %segment.path.display(), %error, "could not remove a finished spool file");
+                    self.finished.lock().push(segment);
+                }
+            }
+        }
+        while self.standby.lock().len() < STANDBY || self.slots.load(Ordering::Acquire) < self.low_water() {
+            if !self.make_standby() {
+                break;
+            }
+        }
+        if self.broken.load(Ordering::Acquire) {
+            self.probe();
+        }
+    }
+
+    /// Whether the disk works again: a new file, written and synced.
+    pub(super) fn probe(&self) {
+        let sequence = self.next_sequence.fetch_add(1, Ordering::Relaxed);
+        match Segment::create(&self.directory, sequence, LEAST_SEGMENT) {
+            Ok(segment) => {
+                let _ = segment.remove();
+                self.broken.store(false, Ordering::Release);
+                tracing::info!(directory = %self.directory.display(), "the spool's disk works again");
+            }
+            Err(error) => tracing::debug!(%error, "the spool's disk still fails"),
+        }
+    }
+
+    pub(super) fn appended(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.appended.load(Ordering::SeqCst)).sum()
+    }
+
+    pub(super) fn depth(&self) -> u64 {
+        // In this order: what is acknowledged was appended before.
+        let acked = self.acked_total.load(Ordering::SeqCst);
+        self.appended().saturating_add(self.recovered_total.load(Ordering::Relaxed)).saturating_sub(acked)
+    }
+}
+
+/// Records of the largest size that fit.
+pub(super) fn slots_in(room: u64) -> i64 {
+    i64::try_from(room / MAX_RECORD).unwrap_or(i64::MAX)
+}
+
+pub(super) fn size(record: &[u8]) -> u64 {
+    u64::try_from(record.len()).unwrap_or(u64::MAX)
+}
