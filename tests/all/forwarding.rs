@@ -185,7 +185,7 @@ fn a_request_in_absolute_form_goes_to_the_endpoint_of_its_origin_and_no_other() 
         format!("http://127.0.0.2:{port}/p"),
         format!("http://{host}:{}/p", port ^ 1),
         format!("https://{host}:{port}/p"),
-        format!("http://other.example/p"),
+        "http://other.example/p".to_owned(),
         format!("http://localhost:{port}/p"),
     ] {
         let host = elsewhere.split('/').nth(2).unwrap();
@@ -379,7 +379,7 @@ fn an_upstream_that_fails_is_a_502_or_a_504_with_the_requests_id() {
         assert_eq!(line["status"], status);
     }
     assert!(gateway.usage().iter().all(|row| row["charged"] == 0));
-    assert!(gateway.metric("tollgate_upstream_errors_total", &[]) >= 5.0);
+    assert!(gateway.metric("tollgate_upstream_errors_total", &[]) >= 5);
 }
 
 #[test]
@@ -515,7 +515,7 @@ fn http2_goes_through_with_the_answers_trailers() {
 }
 
 /// A paid route with TLS in front, and behind it an upstream with TLS that offers these protocols.
-fn paid_with_tls(protocols: &[&str]) -> (Gateway, Upstream, String, h2::Client) {
+fn paid_with_tls(protocols: &[&str]) -> (tempfile::TempDir, Gateway, Upstream, String, h2::Client) {
     let authority = Authority::new();
     let upstream = Upstream::tls(authority.leaf(&["127.0.0.1"]).server(protocols));
     let directory = tempfile::tempdir().unwrap();
@@ -524,7 +524,7 @@ fn paid_with_tls(protocols: &[&str]) -> (Gateway, Upstream, String, h2::Client) 
     let settings = Settings::file().egress(&format!("extra_ca = \"{}\"", ca.display())).tls(&certificate, &key);
     let (gateway, token) = paid(&upstream, settings);
     let client = h2::Client::connect(gateway.tls, "gate.test", authority.http2());
-    (gateway, upstream, token, client)
+    (directory, gateway, upstream, token, client)
 }
 
 fn authorized(path: &str, token: &str) -> http::request::Builder {
@@ -534,7 +534,7 @@ fn authorized(path: &str, token: &str) -> http::request::Builder {
 #[test]
 fn events_arrive_as_they_are_made_over_http2_too() {
     for protocols in [["h2"].as_slice(), &["http/1.1"]] {
-        let (gateway, upstream, token, mut client) = paid_with_tls(protocols);
+        let (_directory, gateway, upstream, token, mut client) = paid_with_tls(protocols);
         let gate = Gate::closed();
         let parts = [Part::Data(b"one".to_vec()), Part::Wait(gate.clone()), Part::Data(b"two".to_vec())];
         upstream.on("/events", Reply::parts(parts).credits("4"));
@@ -556,7 +556,7 @@ fn events_arrive_as_they_are_made_over_http2_too() {
 
 #[test]
 fn an_http2_answer_that_is_broken_off_costs_nothing() {
-    let (gateway, upstream, token, mut client) = paid_with_tls(&["h2"]);
+    let (_directory, gateway, upstream, token, mut client) = paid_with_tls(&["h2"]);
     upstream.on("/broken", Reply::parts([Part::Data(b"half".to_vec()), Part::Reset]).credits("4"));
     let answer = client.send(authorized("/broken", &token), Vec::new());
     assert!(!answer.complete || answer.status == 502, "{answer:?}");
@@ -568,7 +568,7 @@ fn an_http2_answer_that_is_broken_off_costs_nothing() {
 
 #[test]
 fn an_http2_client_that_leaves_in_the_middle_is_charged() {
-    let (gateway, upstream, token, mut client) = paid_with_tls(&["http/1.1"]);
+    let (_directory, gateway, upstream, token, mut client) = paid_with_tls(&["http/1.1"]);
     let gate = Gate::closed();
     let begun = [Part::Data(b"begun".to_vec()), Part::Wait(gate.clone())].into_iter();
     upstream

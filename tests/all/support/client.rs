@@ -297,7 +297,7 @@ impl Client {
     }
 
     fn fill(&mut self) -> io::Result<bool> {
-        let mut chunk = [0; 64 * 1024];
+        let mut chunk = vec![0; 64 * 1024];
         let read = self.stream.read(&mut chunk)?;
         self.buffer.extend_from_slice(&chunk[..read]);
         Ok(read > 0)

@@ -268,8 +268,8 @@ impl Gateway {
         client.try_answer("GET").ok()
     }
 
-    /// The sum of the metrics with this name whose labels hold all of these texts.
-    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    /// The sum of the metrics with this name whose labels hold all of these texts, without its fraction.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> i64 {
         let text = self.admin("/metrics").expect("the admin listener answers").text();
         sum_of(&text, name, labels)
     }
@@ -300,7 +300,7 @@ impl Gateway {
     /// Waits until the store has everything.
     #[track_caller]
     pub fn settle(&self) {
-        eventually("the spool is empty", || (self.metric("tollgate_spool_events", &[]) == 0.0).then_some(()));
+        eventually("the spool is empty", || (self.metric("tollgate_spool_events", &[]) == 0).then_some(()));
     }
 
     /// The usage table, once everything is in it, newest first.
@@ -441,12 +441,13 @@ fn collect(from: impl std::io::Read + Send + 'static, into: &Arc<Mutex<Vec<Strin
     })
 }
 
-pub fn sum_of(text: &str, name: &str, labels: &[&str]) -> f64 {
+#[expect(clippy::cast_possible_truncation, reason = "numbers of a test are small")]
+pub fn sum_of(text: &str, name: &str, labels: &[&str]) -> i64 {
     let lines = text.lines().filter(|line| {
         let (key, rest) = line.split_at(line.find(['{', ' ']).unwrap_or(line.len()));
         key == name && labels.iter().all(|label| rest.contains(label))
     });
-    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum::<f64>() as i64
 }
 
 /// Sends the same request many times, on so many connections at a time, each of which is kept alive. Returns the
