@@ -56,7 +56,7 @@ fn key() -> AccountKey {
     AccountKey { source: CreditSource::Local, plan: Did([2; 32]), holder: EvmAddress([1; 20]) }
 }
 
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 const ONE: fn() -> Credits = || Credits::new(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -76,12 +76,11 @@ fn rooms() -> BTreeMap<String, Vec<(String, String)>> {
         if name.ends_with("tests.rs") || name.ends_with("/fake.rs") || name == "main.rs" {
             continue;
         }
-        let room = name.split(['/', '.']).next().unwrap().to_owned();
+        let of = name.split(['/', '.']).next().unwrap().to_owned();
         let text = std::fs::read_to_string(&file).unwrap();
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-        let code: String =
-            code.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect();
-        rooms.entry(room).or_default().push((name, code));
+        let code: Vec<&str> = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        rooms.entry(of).or_default().push((name, code.join("\n")));
     }
     rooms
 }

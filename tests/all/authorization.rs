@@ -426,7 +426,7 @@ fn upstreams_of_tokens_must_be_public_unless_allowed() {
         assert_eq!((answer.status, answer.error().as_str()), (502, "upstream_failed"), "{origin}");
     }
     assert_eq!((upstream.requests(), upstream.connections()), (0, 0));
-    assert!(gateway.metric("tollgate_upstream_errors_total", &["forbidden_address"]) >= 12.0);
+    assert!(gateway.metric("tollgate_upstream_errors_total", &["forbidden_address"]) >= 12);
     assert!(gateway.usage().iter().all(|row| row["charged"] == 0));
 }
 
@@ -458,7 +458,7 @@ fn an_upstreams_certificate_is_verified() {
         assert_eq!(answer.status, status, "{what}: {}", answer.text());
     }
     assert_eq!((wrong_name.requests(), stranger.requests()), (0, 0));
-    assert!(gateway.metric("tollgate_upstream_errors_total", &["kind=\"tls\""]) >= 2.0);
+    assert!(gateway.metric("tollgate_upstream_errors_total", &["kind=\"tls\""]) >= 2);
 }
 
 #[test]

@@ -69,7 +69,12 @@ impl Anvil {
     async fn send(&self, mut transaction: Value) -> Value {
         transaction["from"] = json!(FUNDED);
         let hash = self.rpc("eth_sendTransaction", json!([transaction])).await;
-        let receipt = self.rpc("eth_getTransactionReceipt", json!([hash])).await;
+        let begun = std::time::Instant::now();
+        let mut receipt = Value::Null;
+        // It is mined at once, and its receipt may be a moment later.
+        while receipt.is_null() && begun.elapsed() < Duration::from_secs(20) {
+            receipt = self.rpc("eth_getTransactionReceipt", json!([hash])).await;
+        }
         assert_eq!(receipt["status"], "0x1", "{receipt}");
         receipt
     }

@@ -88,7 +88,7 @@ fn the_tokens_of_the_readme_decrypt_and_are_refused_as_expired() {
         assert_eq!((answer.status, answer.error().as_str()), (401, "expired"));
         assert!(answer.header("www-authenticate").unwrap().contains("invalid_token"));
         assert_eq!(gateway.logged(|line| line["status"] == 401)["reason"], "expired");
-        assert_eq!(gateway.metric("tollgate_denials_total", &["reason=\"expired\""]), 1.0);
+        assert_eq!(gateway.metric("tollgate_denials_total", &["reason=\"expired\""]), 1);
     }
     assert_eq!(world.market.server.requests(), 0);
 }
@@ -470,7 +470,7 @@ fn the_defaults_of_the_replaced_system_are_told_and_not_silently_used() {
         assert!(log.contains(told), "{told}: {log}");
     }
     let text = gateway.admin("/metrics").unwrap().text();
-    assert_eq!(sum_of(&text, "tollgate_spool_writable", &[]), 1.0);
+    assert_eq!(sum_of(&text, "tollgate_spool_writable", &[]), 1);
 }
 
 #[test]

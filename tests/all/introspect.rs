@@ -190,7 +190,7 @@ fn strangers_cannot_have_us_ask_the_marketplace_at_will() {
     }
     let asked = world.market.server.requests();
     assert!(asked < 100, "156 strangers had us ask {asked} times");
-    assert!(world.gateway.metric("tollgate_lookups", &["limited", "services"]) > 0.0);
+    assert!(world.gateway.metric("tollgate_lookups", &["limited", "services"]) > 0);
     for _ in 0..20 {
         world.gateway.send(&Request::get("/openapi.json").host(&host(100)));
     }

@@ -51,11 +51,6 @@ impl Request {
         self
     }
 
-    pub fn no_host(mut self) -> Self {
-        self.host = None;
-        self
-    }
-
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = format!("{} {} HTTP/1.1\r\n", self.method, self.target).into_bytes();
         if let Some(host) = &self.host {
@@ -302,7 +297,7 @@ impl Client {
     }
 
     fn fill(&mut self) -> io::Result<bool> {
-        let mut chunk = [0; 64 * 1024];
+        let mut chunk = vec![0; 64 * 1024];
         let read = self.stream.read(&mut chunk)?;
         self.buffer.extend_from_slice(&chunk[..read]);
         Ok(read > 0)

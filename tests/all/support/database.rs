@@ -1,9 +1,8 @@
 //! A Postgres database of a test's own, in the server at `TOLLGATE_TEST_POSTGRES`.
 
 use sqlx::{Connection, Executor, PgConnection, Row};
-use uuid::Uuid;
 
-use super::{run, secret, variable};
+use super::{free_port, run, secret, variable};
 
 /// A database, gone when dropped.
 pub struct Database {
@@ -17,9 +16,11 @@ impl Database {
     pub fn fresh() -> Self {
         let server = variable("TOLLGATE_TEST_POSTGRES")
             .expect("TOLLGATE_TEST_POSTGRES: the URL of a Postgres superuser (scripts/test-env sets it)");
-        let name = format!("tollgate_gate_{}", Uuid::now_v7().simple());
+        // A number that nobody else has meanwhile.
+        let name = format!("tollgate_gate_{}", free_port());
         run(async {
             let mut admin = PgConnection::connect(&server).await.unwrap();
+            admin.execute(sqlx::AssertSqlSafe(format!("drop database if exists {name} with (force)"))).await.unwrap();
             admin.execute(sqlx::AssertSqlSafe(format!("create database {name}"))).await.unwrap();
         });
         if let Some((_, password)) = server.split_once('@').and_then(|(user, _)| user.rsplit_once(':')) {
@@ -32,11 +33,6 @@ impl Database {
     /// Rows, each value as text.
     pub fn rows(&self, statement: &str) -> Vec<Vec<Option<String>>> {
         rows(&self.url, statement)
-    }
-
-    /// The only value of the only row.
-    pub fn value(&self, statement: &str) -> String {
-        self.rows(statement)[0][0].clone().unwrap_or_default()
     }
 }
 

@@ -125,11 +125,6 @@ impl Settings {
         self.certificate = Some((certificate.to_owned(), key.to_owned()));
         self
     }
-
-    pub fn introspection(mut self) -> Self {
-        self.introspection = true;
-        self
-    }
 }
 
 /// A gateway.
@@ -146,7 +141,6 @@ pub struct Gateway {
     out: Arc<Mutex<Vec<String>>>,
     log: Arc<Mutex<Vec<String>>>,
     expected: Vec<String>,
-    leaves_spool: bool,
 }
 
 impl Gateway {
@@ -177,7 +171,6 @@ impl Gateway {
             out: Arc::default(),
             log: Arc::default(),
             expected: Vec::new(),
-            leaves_spool: false,
         };
         gateway.write();
         gateway
@@ -275,8 +268,8 @@ impl Gateway {
         client.try_answer("GET").ok()
     }
 
-    /// The sum of the metrics with this name whose labels hold all of these texts.
-    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    /// The sum of the metrics with this name whose labels hold all of these texts, without its fraction.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> i64 {
         let text = self.admin("/metrics").expect("the admin listener answers").text();
         sum_of(&text, name, labels)
     }
@@ -307,7 +300,7 @@ impl Gateway {
     /// Waits until the store has everything.
     #[track_caller]
     pub fn settle(&self) {
-        eventually("the spool is empty", || (self.metric("tollgate_spool_events", &[]) == 0.0).then_some(()));
+        eventually("the spool is empty", || (self.metric("tollgate_spool_events", &[]) == 0).then_some(()));
     }
 
     /// The usage table, once everything is in it, newest first.
@@ -353,11 +346,6 @@ impl Gateway {
         self.expected.push(text.to_owned());
     }
 
-    /// The test breaks the store and does not mend it.
-    pub fn leave_spool(&mut self) {
-        self.leaves_spool = true;
-    }
-
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(self.child.as_ref().unwrap());
         kill_process(pid, signal).unwrap();
@@ -398,10 +386,6 @@ impl Gateway {
         self.directory.path()
     }
 
-    pub fn data(&self) -> &Path {
-        &self.data
-    }
-
     fn is_expected(&self, line: &str) -> bool {
         self.expected.iter().any(|text| line.contains(text))
     }
@@ -433,9 +417,7 @@ impl Drop for Gateway {
             return;
         }
         if self.child.is_some() {
-            if !self.leaves_spool {
-                self.settle();
-            }
+            self.settle();
             let status = self.stop();
             assert!(status.success(), "the gateway ended with {status}:\n{}", self.log().join("\n"));
         }
@@ -459,12 +441,13 @@ fn collect(from: impl std::io::Read + Send + 'static, into: &Arc<Mutex<Vec<Strin
     })
 }
 
-pub fn sum_of(text: &str, name: &str, labels: &[&str]) -> f64 {
+#[expect(clippy::cast_possible_truncation, reason = "numbers of a test are small")]
+pub fn sum_of(text: &str, name: &str, labels: &[&str]) -> i64 {
     let lines = text.lines().filter(|line| {
         let (key, rest) = line.split_at(line.find(['{', ' ']).unwrap_or(line.len()));
         key == name && labels.iter().all(|label| rest.contains(label))
     });
-    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum::<f64>() as i64
 }
 
 /// Sends the same request many times, on so many connections at a time, each of which is kept alive. Returns the

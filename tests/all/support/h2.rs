@@ -50,7 +50,9 @@ impl Client {
     /// A request whose body, if it has one, is sent as these frames.
     pub fn send(&mut self, request: http::request::Builder, frames: Vec<Frame<Bytes>>) -> Answer {
         let (sender, receiver) = mpsc::channel(frames.len().max(1));
-        frames.into_iter().for_each(|frame| sender.try_send(frame).unwrap());
+        for frame in frames {
+            sender.try_send(frame).unwrap();
+        }
         drop(sender);
         self.stream(request, receiver).finish()
     }

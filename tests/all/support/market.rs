@@ -77,12 +77,12 @@ impl Market {
 pub fn plan(did: Did, kind: &str) -> Value {
     document(
         did,
-        json!([{"type": "metadata", "index": 0, "attributes": {"main":
+        &json!([{"type": "metadata", "index": 0, "attributes": {"main":
         {"name": "Plan", "type": "subscription", "subscription": {"subscriptionType": kind}}}}]),
     )
 }
 
-fn document(did: Did, service: Value) -> Value {
+fn document(did: Did, service: &Value) -> Value {
     let (id, owner) = (did.to_string(), OWNER.checksummed());
     json!({"@context": "https://w3id.org/did/v1", "id": id, "created": "2024-01-01T00:00:00Z",
         "publicKey": [{"id": id, "type": "EthereumECDSAKey", "owner": owner}], "authentication": [],
@@ -113,7 +113,7 @@ impl Service {
         let digits = self.plan.digits();
         document(
             self.did,
-            json!([
+            &json!([
             {"type": "metadata", "index": 0, "attributes": {"main": {"name": "API", "type": "service", "ercType": 1155,
                 "nftType": "nft1155-credit", "webService": {"type": "RESTful", "endpoints": [], "openEndpoints": self.open,
                 "chargeType": self.charge, "encryptedAttributes": "…"}}}},

@@ -374,7 +374,7 @@ enum Next {
 async fn answer<W: Wire>(wire: &mut W, input: &mut Vec<u8>, request: &Received, reply: Reply) -> Option<Next> {
     let stream = wire.stream();
     let head = |status: u16, headers: &[(String, String)], framing: &str| {
-        let fields: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let fields = lines(headers);
         format!("HTTP/1.1 {status} Fine\r\n{fields}{framing}\r\n").into_bytes()
     };
     let bodiless = request.method == "HEAD";
@@ -408,7 +408,7 @@ async fn answer<W: Wire>(wire: &mut W, input: &mut Vec<u8>, request: &Received, 
                 stream.flush().await.ok()?;
             }
             if !length {
-                let fields: String = trailers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+                let fields = lines(&trailers);
                 stream.write_all(format!("0\r\n{fields}\r\n").as_bytes()).await.ok()?;
             }
         }
@@ -459,6 +459,12 @@ async fn answer<W: Wire>(wire: &mut W, input: &mut Vec<u8>, request: &Received, 
     Some(Next::Again)
 }
 
+/// Fields as HTTP/1.1 writes them.
+fn lines(fields: &[(String, String)]) -> String {
+    let lines: Vec<String> = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    lines.concat()
+}
+
 fn chunk(data: &[u8]) -> Vec<u8> {
     let mut bytes = format!("{:x}\r\n", data.len()).into_bytes();
     bytes.extend_from_slice(data);
@@ -467,7 +473,7 @@ fn chunk(data: &[u8]) -> Vec<u8> {
 }
 
 async fn more(stream: &mut (impl AsyncRead + Unpin), input: &mut Vec<u8>) -> bool {
-    let mut data = [0; 64 * 1024];
+    let mut data = vec![0; 64 * 1024];
     match stream.read(&mut data).await {
         Ok(read) if read > 0 => {
             input.extend_from_slice(&data[..read]);
@@ -614,7 +620,7 @@ async fn answer2(
             response(status, &headers, body)
         }
         Reply::Parts { status, headers, parts, trailers } => {
-            let (sender, receiver) = tokio::sync::mpsc::channel::<std::io::Result<Frame<Bytes>>>(1);
+            let (sender, frames) = tokio::sync::mpsc::channel::<std::io::Result<Frame<Bytes>>>(1);
             spawn(async move {
                 for part in parts {
                     let sent = match part {
@@ -637,7 +643,7 @@ async fn answer2(
                     let _ = sender.send(Ok(Frame::trailers(trailers.collect::<http::HeaderMap>()))).await;
                 }
             });
-            response(status, &headers, BodyExt::boxed(StreamBody::new(stream_of(receiver))))
+            response(status, &headers, BodyExt::boxed(StreamBody::new(stream_of(frames))))
         }
         Reply::Echo => {
             let body = body.expect("an echo is asked for below /stream/");
