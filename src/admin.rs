@@ -26,7 +26,7 @@ use crate::{
     model::clock::{self, Timestamp},
     telemetry::AccessLog,
     tls::Certificates,
-    usage::{spool::Spool, writer::WriterStats},
+    usage::{report::ReportStats, spool::Spool, writer::WriterStats},
 };
 
 /// Whether requests should be sent here.
@@ -77,6 +77,8 @@ pub struct Watched {
     pub spool: Arc<Spool>,
     /// The writer's figures.
     pub writer: Arc<WriterStats>,
+    /// Reports to the backend, if there are any.
+    pub reports: Option<Arc<ReportStats>>,
     /// Look-ups.
     pub facts: Arc<Facts>,
     /// Accounts.
@@ -126,12 +128,29 @@ impl Watched {
         let age_micros = spool.oldest_at_micros.map_or(0, |at| clock::now_micros().saturating_sub(at).max(0));
         metrics.spool_oldest_seconds.set(seconds(age_micros));
         metrics.spool_writable.set(self.spool.is_writable().into());
-        metrics.spool_torn.set(signed(spool.torn_total));
+        for (outcome, count) in [
+            ("appended", spool.appended_total),
+            ("acknowledged", spool.acked_total),
+            ("recovered", spool.recovered_total),
+            ("torn", spool.torn_total),
+            ("damaged", spool.damaged_total),
+            ("cut", spool.cut_total),
+            ("refused", spool.refused_total),
+        ] {
+            metrics.spool_outcomes.with_label_values(&[outcome]).set(signed(count));
+        }
+        if let Some(reports) = &self.reports {
+            for (outcome, count) in reports.counts() {
+                metrics.reports.with_label_values(&[outcome]).set(signed(count));
+            }
+        }
         metrics.usage_written.set(signed(self.writer.written()));
         metrics.usage_rejected.set(signed(self.writer.rejected()));
         metrics.writer_failures.set(signed(self.writer.failures()));
         metrics.accounts.set(i64::try_from(self.ledger.len()).unwrap_or(i64::MAX));
         metrics.access_log_dropped.set(signed(self.access_log.as_ref().map_or(0, |log| log.dropped())));
+        // Names change with the files: one that is gone must not count down for ever.
+        metrics.certificate_days.reset();
         for (name, ends) in self.certificates.iter().flat_map(|certificates| certificates.expiry()) {
             let left = ends.0.saturating_sub(Timestamp::now().0);
             metrics

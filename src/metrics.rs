@@ -19,7 +19,8 @@ pub struct Metrics {
     credits_charged: IntCounterVec,
     /// Refused requests by route and reason.
     pub denials: IntCounterVec,
-    /// Look-ups of facts by dependency and outcome (`fresh`, `stale`, `negative`, `missed`, `failed`, `limited`).
+    /// Look-ups of facts by dependency (`plans`, `services`, `balances`) and outcome: `fresh`, `stale`, `negative`,
+    /// `missing`, `limited`, `remembered` (a failure a moment ago), `busy`, `answered`, and `failed_` with the fault.
     pub lookups: IntGaugeVec,
     /// Requests whose upstream failed, by route and kind.
     pub upstream_errors: IntCounterVec,
@@ -37,15 +38,17 @@ pub struct Metrics {
     pub spool_writable: IntGauge,
     /// Events that were delivered and could not be recorded. Stays 0 unless `usage.when_full = "serve-unmetered"`.
     pub spool_dropped: IntCounter,
-    /// Records of earlier runs that were found cut off.
-    pub spool_torn: IntGauge,
+    /// What became of usage events on disk: `appended`, `acknowledged` (the store has them), `recovered` (left by an
+    /// earlier run), `torn` (files that ended in half a record), `damaged` (written and unreadable: look at the disk),
+    /// `cut` (texts shortened to fit), `refused` (requests turned away because there was no room).
+    pub spool_outcomes: IntGaugeVec,
     /// Events committed to the store.
     pub usage_written: IntGauge,
     /// Events the store will never take, kept aside for a person.
     pub usage_rejected: IntGauge,
     /// Failed attempts to write to the store.
     pub writer_failures: IntGauge,
-    /// Events reported to the marketplace's backend, by outcome.
+    /// Events reported to the marketplace's backend: `told`, `delayed` (sent again later), `given_up`.
     pub reports: IntGaugeVec,
     /// Holders' accounts in memory.
     pub accounts: IntGauge,
@@ -164,8 +167,11 @@ impl Metrics {
                 "tollgate_spool_dropped_total",
                 "Usage events of delivered answers that could not be recorded.",
             ))?,
-            spool_torn: declared
-                .gauge("tollgate_spool_torn", "Spool files of earlier runs that ended in a cut record.")?,
+            spool_outcomes: declared.gauges(
+                "tollgate_spool_outcomes",
+                "Usage events on disk since the start, by what became of them.",
+                &["outcome"],
+            )?,
             usage_written: declared.gauge("tollgate_usage_written", "Usage events committed since the start.")?,
             usage_rejected: declared
                 .gauge("tollgate_usage_rejected", "Usage events the store cannot take, kept aside.")?,
@@ -225,6 +231,7 @@ mod tests {
         metrics.connections.with_label_values(&["x"]).inc();
         metrics.connections_refused.with_label_values(&["x", "y"]).inc();
         metrics.reports.with_label_values(&["x"]).inc();
+        metrics.spool_outcomes.with_label_values(&["x"]).inc();
         metrics.certificate_days.with_label_values(&["x"]).set(1.0);
         let text = String::from_utf8(metrics.render().unwrap()).unwrap();
         let names = text.lines().filter(|line| !line.starts_with('#'));

@@ -42,7 +42,7 @@ use crate::{
     authn::{Authorization, Presented, nevermined::TokenVerifier},
     authz::{Asked, DecisionPoint, Destination, Permit},
     config::{Compatibility, CredentialKind, WhenFull},
-    metrics::Metrics,
+    metrics::{Metrics, RouteMetrics},
     model::{
         clock::{self, Timestamp},
         credits,
@@ -83,6 +83,8 @@ pub struct Gateway {
     pub when_full: WhenFull,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Counters of requests that no route took.
+    pub unrouted: RouteMetrics,
     /// One line a request; none: not wanted.
     pub access_log: Option<Arc<AccessLog>>,
     /// Names of the listeners, by what they are bound to.
@@ -394,9 +396,7 @@ impl ProxyHttp for Gateway {
         if ctx.meter.is_some() {
             self.settle_unfinished(session, error, ctx, status);
         }
-        if let Some(route) = &ctx.route {
-            route.metrics.answered(status);
-        }
+        ctx.route.as_ref().map_or(&self.unrouted, |route| &route.metrics).answered(status);
         if let Some(log) = &self.access_log {
             write_line(log, session, ctx, status);
         }
@@ -475,7 +475,7 @@ fn write_line(log: &AccessLog, session: &Session, ctx: &Context, status: u16) {
         route: ctx.route.as_ref().map_or("-", |route| &*route.name),
         client: ctx.client,
         method: request.method.as_str(),
-        host: request.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default(),
+        host: request::authority(request).unwrap_or_default(),
         path: ctx.target.as_ref().map_or(unparsed, |target| target.path().as_bytes()),
         status,
         upstream_status: ctx.answer.status,

@@ -51,7 +51,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
     let outside = outside()?;
     let metrics = Metrics::new()?;
     let certificates = certificates(config)?;
-    let (rooms, writer) = outside.block_on(assemble::rooms(config))?;
+    let (rooms, movers) = outside.block_on(assemble::rooms(config))?;
     let serving = Arc::new(ArcSwap::from_pointee(assemble::serving(config, &rooms, &metrics)?));
     let access_log = config.log.access.then(AccessLog::start).transpose()?;
     let readiness = Readiness::new(Arc::clone(&rooms.spool));
@@ -62,6 +62,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
             metrics: Arc::clone(&metrics),
             spool: Arc::clone(&rooms.spool),
             writer: Arc::clone(&rooms.writer_stats),
+            reports: rooms.report_stats.clone(),
             facts: Arc::clone(&rooms.facts),
             ledger: Arc::clone(&rooms.ledger),
             certificates: in_use.clone(),
@@ -79,6 +80,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         serving,
         spool: Arc::clone(&rooms.spool),
         when_full: config.usage.when_full,
+        unrouted: metrics.route("-"),
         metrics: Arc::clone(&metrics),
         access_log: access_log.clone(),
         listeners: config.listeners.iter().map(|listener| (listener.address, listener.name.as_str().into())).collect(),
@@ -90,7 +92,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         serving: Arc::clone(&gateway.serving),
     };
     outside.spawn(lifecycle::reload_on_hangup(load, reloaded));
-    let background = Background::start(&outside, config, &rooms, writer, in_use, readiness.clone())?;
+    let background = Background::start(&outside, config, &rooms, movers, in_use, readiness.clone());
     let stopping = Stopping {
         background: Some(background).into(),
         open: Arc::default(),

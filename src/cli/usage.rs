@@ -35,6 +35,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Events that the database cannot take, set aside for a person: nothing was charged for them.
+    Rejected {
+        /// How many at the most.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
     /// Sums.
     Sum {
         /// By what.
@@ -135,6 +141,17 @@ pub fn run(command: Command, config: &Config) -> anyhow::Result<()> {
                     if json { writeln!(out, "{:#}", as_json(row))? } else { write!(out, "{}", explain(row))? }
                 }
             }
+            Command::Rejected { limit } => {
+                for rejected in store.rejected_usage(limit).await.context("reading what was set aside")? {
+                    let line = json!({
+                        "id": rejected.id,
+                        "time": moment(rejected.at_micros),
+                        "error": rejected.error,
+                        "event": rejected.raw,
+                    });
+                    writeln!(out, "{line}")?;
+                }
+            }
             Command::Sum { by, filter, json } => {
                 let by = match by {
                     By::Holder => GroupBy::Holder,
@@ -183,6 +200,7 @@ fn printable(text: &str) -> String {
 fn burned(row: &UsageRow) -> String {
     match (&row.burn, row.burned_at_micros) {
         _ if row.event.charged == Credits::ZERO => "nothing to burn".to_owned(),
+        (Some(burn), Some(at)) if burn == "queue-error" => format!("not: the burner gave up, {}", moment(at)),
         (Some(burn), Some(at)) => format!("{burn} {}", moment(at)),
         _ => "not yet".to_owned(),
     }
@@ -195,9 +213,11 @@ fn explain(row: &UsageRow) -> String {
     let reason = match (event.status, event.reported, event.charged.get()) {
         (status, _, 0) if !(200..300).contains(&status) => format!("nothing, because status {status} is no delivery"),
         (_, Some(reported), charged) if reported.get() == charged => format!("{charged}, as the service reported"),
-        (_, Some(reported), charged) => {
-            format!("{charged}; the service reported {reported}, which the plan does not allow or does not look at")
-        }
+        (_, Some(reported), charged) => format!(
+            "{charged}; the service reported {reported}, and the plan's bounds, its fixed price or what the holder had \
+             left decided"
+        ),
+        (_, None, 0) => "nothing: the caller owns the service, the plan pays with time, or its price is 0".to_owned(),
         (_, None, charged) => format!("{charged}, the plan's ordinary price: the service reported nothing"),
     };
     let lines = [

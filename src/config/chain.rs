@@ -4,12 +4,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use url::Url;
 
-use super::{
-    context::Found,
-    marketplace::{Freshness, read_ca},
-    reader::Section,
-    value::Timeout,
-};
+use super::{context::Found, marketplace::read_ca, reader::Section, value::Timeout};
 use crate::model::secret::Secret;
 
 /// The JSON-RPC node.
@@ -19,8 +14,9 @@ pub struct Chain {
     pub rpc: PrivateUrl,
     /// `timeout`: of one question, all included. Default 5 s.
     pub timeout: Duration,
-    /// How long balances count. Default: fresh 15 s, negative 5 s, stale 2 min, 50 000 entries.
-    pub freshness: Freshness,
+    /// `stale_for`: how old a balance may be while the node does not answer. Default 2 min. How often balances are
+    /// asked for is `credits.refresh`.
+    pub stale_for: Duration,
     /// `ca`: a PEM bundle trusted for the node besides the system's.
     pub ca: Option<PathBuf>,
 }
@@ -64,15 +60,7 @@ impl Chain {
         let context = section.context;
         let rpc = section.secret("rpc", Some("WEB3_PROVIDER_URL"));
         let timeout = section.or("timeout", Timeout(Duration::from_secs(5))).0;
-        let freshness = Freshness::read(
-            section,
-            &Freshness {
-                fresh_for: Duration::from_secs(15),
-                negative_for: Duration::from_secs(5),
-                stale_for: Duration::from_mins(2),
-                max_entries: 50_000,
-            },
-        );
+        let stale_for = section.or("stale_for", Duration::from_mins(2));
         let ca = read_ca(section, "ca", &[]);
         let rpc = match rpc.ok()? {
             Some(Found { value, at }) => {
@@ -90,7 +78,7 @@ impl Chain {
                 return None;
             }
         };
-        Some(Self { rpc, timeout, freshness, ca })
+        Some(Self { rpc, timeout, stale_for, ca })
     }
 }
 

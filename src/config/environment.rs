@@ -68,7 +68,7 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
 
 /// Every variable that has an effect, and which. Those marked † may instead be given as a file, whose name is in the
 /// variable with `_FILE` at its end. An empty variable counts as unset, except `TOLLGATE_LISTEN_…`.
-pub const VARIABLES: [(&str, &str); 31] = [
+pub const VARIABLES: [(&str, &str); 32] = [
     ("SERVER_HOST", "address of the introspection endpoint (127.0.0.1)"),
     ("SERVER_PORT", "port of the introspection endpoint (4000)"),
     ("JWT_SECRET_PHRASE", "phrase that the key of access tokens is derived from †"),
@@ -93,6 +93,7 @@ pub const VARIABLES: [(&str, &str); 31] = [
     ("TOLLGATE_TLS_KEY", "PEM file with its key (/ssl/certs/tls.key)"),
     ("TOLLGATE_DATA_DIR", "directory of the SQLite file and the usage spool (/var/lib/tollgate or ./tollgate-data)"),
     ("TOLLGATE_UPSTREAM_ALLOW", "comma list of private networks that upstreams may be in (none)"),
+    ("TOLLGATE_TRUSTED_PROXIES", "comma list of networks whose X-Forwarded-* are believed (none)"),
     ("TOLLGATE_UPSTREAM_CA", "PEM bundle trusted for upstreams besides the system's"),
     ("TOLLGATE_ALLOW_WEAK_SECRET", "`true` accepts a key that can be guessed, loudly (false)"),
     ("TOLLGATE_JWT_KEY", "key of access tokens: base64 of 32 random bytes, instead of JWT_SECRET_PHRASE †"),

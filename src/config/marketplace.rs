@@ -33,7 +33,7 @@ pub struct Freshness {
     pub fresh_for: Duration,
     /// `negative_for`: a "there is none" is.
     pub negative_for: Duration,
-    /// `stale_for`: after `fresh_for`, how long an answer may still be used while asking again fails.
+    /// `stale_for`: how old an answer may be and still be used while asking again fails; counted from the answer.
     pub stale_for: Duration,
     /// `max_entries`: how many answers are remembered.
     pub max_entries: usize,

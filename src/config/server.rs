@@ -24,7 +24,7 @@ pub struct Server {
     pub data_dir: PathBuf,
     /// `grace_period`: how long requests in flight may take after SIGTERM, in whole seconds. Default 10 s.
     pub grace_period: Duration,
-    /// `trusted_proxies`: peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Default: nobody, unlike
+    /// `trusted_proxies` or `TOLLGATE_TRUSTED_PROXIES`: peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed. Default: nobody, unlike
     /// the replaced system, which believed everybody (nevermined.md section 5.1).
     pub trusted_proxies: Vec<IpNet>,
     /// `header_timeout`: a client must have sent its request's head within this. Default 10 s.
@@ -53,7 +53,7 @@ impl Server {
             threads: section.within("threads", 1..=1024, cores),
             data_dir: data_dir(section),
             grace_period: whole_seconds(section, "grace_period", Duration::from_secs(10)),
-            trusted_proxies: section.values("trusted_proxies", &[]),
+            trusted_proxies: section.values("trusted_proxies", &["TOLLGATE_TRUSTED_PROXIES"]),
             header_timeout: timeout("header_timeout", 10),
             body_timeout: timeout("body_timeout", 60),
             keepalive_timeout: timeout("keepalive_timeout", 60),

@@ -1,8 +1,12 @@
 //! Where balances come from: our own store, and the chain.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tokio::sync::RwLock;
 
 use super::{Account, AccountKey};
@@ -52,7 +56,12 @@ pub struct Books {
     pub commit_gate: Arc<RwLock<()>>,
     /// How long the store may take. The chain has a limit of its own.
     pub timeout: Duration,
+    /// When the store last did not answer: nobody else waits for it in the next moment.
+    pub silent_since: Mutex<Option<Instant>>,
 }
+
+/// How long a store that did not answer is left alone.
+const SILENCE: Duration = Duration::from_secs(1);
 
 impl Books {
     /// What the store knows of an account, and what of our own charges was in it then.
@@ -73,8 +82,13 @@ impl Books {
 impl BalanceSource for Books {
     async fn snapshot(&self, account: &Account) -> Result<Snapshot, Dependency> {
         let key = *account.key();
+        if self.silent_since.lock().is_some_and(|since| since.elapsed() < SILENCE) {
+            return Err(Dependency::Store);
+        }
         let charges = tokio::time::timeout(self.timeout, self.charges(account)).await;
-        let (known, committed) = charges.unwrap_or(Err(Dependency::Store))?;
+        let charges = charges.unwrap_or(Err(Dependency::Store));
+        *self.silent_since.lock() = charges.is_err().then(Instant::now);
+        let (known, committed) = charges?;
         let balance = match key.source {
             CreditSource::Local => known.balance.unwrap_or(Credits::ZERO),
             CreditSource::Chain { contract } => {

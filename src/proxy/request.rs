@@ -66,14 +66,19 @@ fn forward_origin(scheme: &[u8], authority: &[u8]) -> Result<Origin, Denial> {
 /// request may leave it out, and then asks for no host at all (the replaced system took a piece of the path for it,
 /// nevermined.md section 5.4).
 fn host(header: &RequestHeader) -> Option<&str> {
-    let authority = header.uri.authority().map(http::uri::Authority::as_str);
-    let field = || header.headers.get(HOST).and_then(|value| value.to_str().ok());
-    let authority = match authority.or_else(field) {
+    let authority = match authority(header) {
         Some(authority) => authority,
         None if header.version == Version::HTTP_10 && !header.headers.contains_key(HOST) => return Some(""),
         None => return None,
     };
     Some(without_port(authority))
+}
+
+/// Host and port as the client wrote them.
+#[must_use]
+pub fn authority(header: &RequestHeader) -> Option<&str> {
+    let pseudo_field = header.uri.authority().map(http::uri::Authority::as_str);
+    pseudo_field.or_else(|| header.headers.get(HOST)?.to_str().ok())
 }
 
 /// `example.com:80` → `example.com`, `[::1]:80` → `::1`.

@@ -24,6 +24,7 @@ pub fn status(denial: &Denial, compatibility: Compatibility) -> u16 {
             Denial::BadRequest(_)
             | Denial::BodyTooLarge
             | Denial::NoRoute
+            | Denial::TooManyRequests { .. }
             | Denial::Unavailable(Dependency::Spool | Dependency::Store),
         ) => denial.status(),
         (Compatibility::Nevermined, _) => 401,
@@ -210,7 +211,7 @@ mod tests {
             (Denial::InvalidCredential("expired"), 401, 401),
             (Denial::NotEntitled("other_service"), 403, 401),
             (Denial::InsufficientCredits { needed: Credits::new(1) }, 402, 401),
-            (Denial::TooManyRequests { retry_after: Duration::from_secs(1) }, 429, 401),
+            (Denial::TooManyRequests { retry_after: Duration::from_secs(1) }, 429, 429),
             (Denial::BodyTooLarge, 413, 413),
             (Denial::Unavailable(Dependency::Marketplace), 503, 401),
             (Denial::Unavailable(Dependency::Chain), 503, 401),

@@ -18,6 +18,7 @@ use crate::{
     proxy::{Serving, routes::Routes, upstream::Upstreams},
     store::{Store, StoreOptions, StoreTarget},
     usage::{
+        report::{ReportOptions, ReportStats, Reporter},
         spool::{Spool, SpoolOptions},
         writer::{Writer, WriterOptions, WriterStats},
     },
@@ -32,12 +33,22 @@ pub struct Rooms {
     pub spool: Arc<Spool>,
     /// The figures of what takes it there.
     pub writer_stats: Arc<WriterStats>,
+    /// The figures of what reports it, if anything does.
+    pub report_stats: Option<Arc<ReportStats>>,
     /// Services, plans, balances on chain.
     pub facts: Arc<Facts>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
     /// The runtime for outside questions.
     pub outside: Handle,
+}
+
+/// What moves usage on. Built with the rooms, run by the lifecycle.
+pub struct Movers {
+    /// From the spool to the store.
+    pub writer: Writer,
+    /// From the store to the backend, if it is told.
+    pub reporter: Option<Reporter>,
 }
 
 /// How the store is opened, for the gateway and for the commands that look into it.
@@ -55,11 +66,11 @@ pub fn store_options(config: &Config) -> StoreOptions {
     }
 }
 
-/// Builds them, and the writer, which is not running yet. To be called on the runtime for outside questions.
+/// Builds them, and what moves usage on, which is not running yet. To be called on the runtime for outside questions.
 ///
 /// # Errors
 /// When something cannot be opened.
-pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Writer)> {
+pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Movers)> {
     let data_dir = &config.server.data_dir;
     std::fs::create_dir_all(data_dir).with_context(|| format!("making the data directory {}", data_dir.display()))?;
     let outside = Handle::current();
@@ -81,23 +92,27 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Writer)> {
         store.clone(),
         WriterOptions { drain: config.server.grace_period, ..WriterOptions::default() },
     );
-    let timeout = config.database.timeout;
+    let timeout = config.database.timeout.min(STORE_PATIENCE);
     let books = Books {
         store: store.clone(),
         facts: Arc::clone(&facts),
         spool: Arc::clone(&spool),
         commit_gate: writer.commit_gate(),
         timeout,
+        silent_since: parking_lot::Mutex::default(),
     };
     let options = LedgerOptions {
         refresh: config.credits.refresh,
-        stale_for: config.chain.as_ref().map_or(STALE_FOR, |chain| chain.freshness.stale_for),
+        stale_for: config.chain.as_ref().map_or(STALE_FOR, |chain| chain.stale_for),
         patience: timeout + config.chain.as_ref().map_or(Duration::ZERO, |chain| chain.timeout),
         max_accounts: config.credits.max_accounts,
     };
     let ledger = Ledger::new(options, Arc::new(books), outside.clone());
     let writer_stats = writer.stats();
-    Ok((Rooms { store, spool, writer_stats, facts, ledger, outside }, writer))
+    let reporter = reporter(config, &store)?;
+    let report_stats = reporter.as_ref().map(Reporter::stats);
+    let rooms = Rooms { store, spool, writer_stats, report_stats, facts, ledger, outside };
+    Ok((rooms, Movers { writer, reporter }))
 }
 
 /// How old a local balance may be while the store is away.
@@ -225,8 +240,12 @@ fn tokens(config: &Config) -> anyhow::Result<Option<TokenVerifier>> {
     Ok(Some(verifier.context("nevermined.proxy_auth_token")?))
 }
 
-/// The token with which usage is reported; none configured: an empty one, which the backend refuses loudly.
-#[must_use]
-pub fn report_token(token: Option<&Secret>) -> Secret {
-    token.cloned().unwrap_or_else(|| Secret::new(String::new()))
+fn reporter(config: &Config, store: &Store) -> anyhow::Result<Option<Reporter>> {
+    let Some(report) = &config.usage.report else { return Ok(None) };
+    let client =
+        chain::http::client(&report.url, &chain::http::Options { timeout: report.timeout, extra_ca_pem: None })?;
+    // Without a token the backend refuses, which the log and the metrics then tell.
+    let token = report.token.clone().unwrap_or_else(|| Secret::new(String::new()));
+    let options = ReportOptions { timeout: report.timeout, ..ReportOptions::new(report.url.clone(), token) };
+    Ok(Some(Reporter::new(store.clone(), client, options)))
 }

@@ -18,21 +18,16 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::assemble::{Reloading, Rooms, report_token};
+use super::assemble::{Movers, Reloading, Rooms};
 use crate::{
     admin::Readiness,
-    chain::http,
     config::{Config, ConfigError},
     credits::{AccountKey, Ledger},
     model::clock,
     store::Store,
     telemetry::AccessLog,
     tls::{Certificates, RELOAD_INTERVAL},
-    usage::{
-        UsageEvent,
-        report::{ReportOptions, Reporter},
-        writer::Writer,
-    },
+    usage::UsageEvent,
 };
 
 /// Tasks that end when they are told to, and are waited for.
@@ -43,29 +38,26 @@ pub struct Background {
 
 impl Background {
     /// Starts everything on the runtime for outside questions.
-    ///
-    /// # Errors
-    /// When a client cannot be built.
     pub fn start(
         outside: &Runtime,
         config: &Config,
         rooms: &Rooms,
-        writer: Writer,
+        movers: Movers,
         certificates: Vec<Arc<Certificates>>,
         readiness: Readiness,
-    ) -> anyhow::Result<Self> {
+    ) -> Self {
         let stop = watch::Sender::new(false);
         let ledger = Arc::clone(&rooms.ledger);
         let settled = move |events: &[UsageEvent]| events.iter().for_each(|event| settle(&ledger, event));
-        let mut awaited = vec![outside.spawn(writer.run(settled, told_to_stop(stop.subscribe())))];
-        if let Some(reporter) = reporter(config, &rooms.store)? {
+        let mut awaited = vec![outside.spawn(movers.writer.run(settled, told_to_stop(stop.subscribe())))];
+        if let Some(reporter) = movers.reporter {
             awaited.push(outside.spawn(reporter.run(told_to_stop(stop.subscribe()))));
         }
         outside.spawn(watch_certificates(certificates));
         outside.spawn(sweep(Arc::clone(&rooms.ledger)));
         outside.spawn(keep_house(rooms.store.clone(), config.usage.retention, config.database.access_tables));
         outside.spawn(announce(config.listeners.iter().map(|listener| listener.address).collect(), readiness));
-        Ok(Self { stop, awaited })
+        Self { stop, awaited }
     }
 
     /// Tells the tasks to end, and waits until they have.
@@ -108,33 +100,30 @@ fn settle(ledger: &Ledger, event: &UsageEvent) {
     }
 }
 
-fn reporter(config: &Config, store: &Store) -> anyhow::Result<Option<Reporter>> {
-    let Some(report) = &config.usage.report else { return Ok(None) };
-    let client = http::client(&report.url, &http::Options { timeout: report.timeout, extra_ca_pem: None })?;
-    let options = ReportOptions {
-        timeout: report.timeout,
-        ..ReportOptions::new(report.url.clone(), report_token(report.token.as_ref()))
-    };
-    Ok(Some(Reporter::new(store.clone(), client, options)))
-}
-
 async fn watch_certificates(certificates: Vec<Arc<Certificates>>) {
     let mut tick = interval(RELOAD_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // What was complained of: the same once, not at every look.
+    let mut complaints = vec![String::new(); certificates.len()];
     loop {
         tick.tick().await;
-        for watched in &certificates {
+        for (watched, complaint) in certificates.iter().zip(&mut complaints) {
             let watched = Arc::clone(watched);
             // Files are read on a thread that may wait.
-            let reloaded = tokio::task::spawn_blocking(move || watched.reload()).await;
-            match reloaded {
-                Ok(Ok(true)) => tracing::info!("certificates changed; new connections get the new ones"),
-                Ok(Ok(false)) | Err(_) => {}
-                Ok(Err(error)) => tracing::error!(
-                    error = format!("{error:#}"),
-                    "changed certificates cannot be used; the old ones stay"
-                ),
+            let Ok(reloaded) = tokio::task::spawn_blocking(move || watched.reload()).await else { continue };
+            let problem = match reloaded {
+                Ok(changed) => {
+                    if changed {
+                        tracing::info!("certificates changed; new connections get the new ones");
+                    }
+                    String::new()
+                }
+                Err(error) => format!("{error:#}"),
+            };
+            if !problem.is_empty() && problem != *complaint {
+                tracing::error!(error = problem, "changed certificates cannot be used; the old ones stay");
             }
+            *complaint = problem;
         }
     }
 }

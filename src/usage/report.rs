@@ -4,7 +4,15 @@
 //! settled is due again when its lease has passed. An answer the backend will not change its mind about (4xx other
 //! than 408 and 429) is given up on after a few attempts, and stays in the queue with the error for a person to look at.
 
-use std::{future::Future, pin::pin, time::Duration};
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use serde::Serialize;
 
@@ -87,9 +95,27 @@ impl<'a> Report<'a> {
     }
 }
 
+/// Figures for the metrics.
+#[derive(Debug, Default)]
+pub struct ReportStats {
+    told: AtomicU64,
+    delayed: AtomicU64,
+    given_up: AtomicU64,
+}
+
+impl ReportStats {
+    /// How many reports the backend took, how many attempts failed and are repeated, and how many were given up.
+    #[must_use]
+    pub fn counts(&self) -> [(&'static str, u64); 3] {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        [("told", read(&self.told)), ("delayed", read(&self.delayed)), ("given_up", read(&self.given_up))]
+    }
+}
+
 /// Sends what the store has queued.
 #[derive(Debug)]
 pub struct Reporter {
+    stats: Arc<ReportStats>,
     store: Store,
     client: reqwest::Client,
     options: ReportOptions,
@@ -110,7 +136,13 @@ impl Reporter {
         let mut address = options.backend.clone();
         let path = format!("{}/api/v1/metrics/asset/access", address.path().trim_end_matches('/'));
         address.set_path(&path);
-        Self { store, client, options, address }
+        Self { stats: Arc::default(), store, client, options, address }
+    }
+
+    /// Figures for the metrics.
+    #[must_use]
+    pub fn stats(&self) -> Arc<ReportStats> {
+        Arc::clone(&self.stats)
     }
 
     /// Runs until `shutdown` is done. What is not told stays in the store.
@@ -171,11 +203,14 @@ impl Reporter {
             }
         }
         self.store.mark_reported(&told).await?;
+        self.stats.told.fetch_add(u64::try_from(told.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
         Ok(claimed)
     }
 
     async fn failed(&self, job: &ReportJob, error: &str, for_good: bool) -> Result<(), StoreError> {
         let event_id = job.event.event_id;
+        let counted = if for_good { &self.stats.given_up } else { &self.stats.delayed };
+        counted.fetch_add(1, Ordering::Relaxed);
         if for_good {
             tracing::error!(%event_id, %error, "the backend refuses a usage report; given up");
         } else {

@@ -133,6 +133,11 @@ fn effects(files: &Files) -> Vec<Row> {
             "[10.0.0.0/8, ::1/128]".into(),
         ),
         (
+            set(&[("TOLLGATE_TRUSTED_PROXIES", "10.0.0.1/32,fd00::/8")]),
+            |c| format!("{:?}", c.server.trusted_proxies),
+            "[10.0.0.1/32, fd00::/8]".into(),
+        ),
+        (
             set(&[("TOLLGATE_UPSTREAM_CA", &files.path("tls.crt"))]),
             |c| c.egress.extra_ca.as_ref().unwrap().display().to_string(),
             files.path("tls.crt"),
@@ -217,6 +222,7 @@ fn a_wrong_variable_is_named() {
         ("TOLLGATE_TLS_KEY", "/dev/null", "not a file"),
         ("TOLLGATE_DATA_DIR", "/dev/null", "not a directory"),
         ("TOLLGATE_UPSTREAM_ALLOW", "10.0.0.0/8,x", "must be a network"),
+        ("TOLLGATE_TRUSTED_PROXIES", "10.0.0.0/8,x", "must be a network"),
         ("TOLLGATE_UPSTREAM_CA", "/no/such", "cannot read"),
         ("TOLLGATE_ALLOW_WEAK_SECRET", "yes", "true or false"),
         ("TOLLGATE_ACCESS_TABLES", "true", "Postgres only"),

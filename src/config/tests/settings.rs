@@ -68,10 +68,7 @@ max_body_bytes = "20KiB"
 [chain]
 rpc = "http://r.example"
 timeout = "21s"
-fresh_for = "22s"
-negative_for = "23s"
 stale_for = "24s"
-max_entries = 25
 ca = "{cert}"
 [[service]]
 id = "{SERVICE}"
@@ -153,7 +150,7 @@ format = "text"
         "proxy_auth_token: Some([secret]), token_cache_entries: 13, max_token_bytes: 14336",
         "timeout: 15s, freshness: Freshness { fresh_for: 16s, negative_for: 17s, stale_for: 18s, max_entries: 19 }, ca: Some(",
         "max_body_bytes: 20480",
-        "rpc: http://r.example, timeout: 21s, freshness: Freshness { fresh_for: 22s, negative_for: 23s, stale_for: 24s, max_entries: 25 }, ca: Some(",
+        "rpc: http://r.example, timeout: 21s, stale_for: 24s, ca: Some(",
         "plan_kind: Time, price: Price { charge_type: Dynamic, amount: Credits(26), minimum: Some(Credits(27)), maximum: Some(Credits(28)), required: Credits(29) }, owner: \"o\"",
         "credits: Chain { contract: 0x00000000000000000000000000000000000000c0 }, open_endpoints: [\"http://h/x\"]",
         "refresh: 30s, max_accounts: 31",

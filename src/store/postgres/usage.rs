@@ -140,6 +140,7 @@ async fn burn_local(connection: &mut PgConnection, events: &[Uuid]) -> Result<()
     Ok(())
 }
 
+/// Only what is paid on chain: the backend's burner would charge what our own ledger has charged already.
 async fn queue_reports(connection: &mut PgConnection, events: &[Uuid]) -> Result<()> {
     sqlx::query!(
         r#"
@@ -147,6 +148,7 @@ async fn queue_reports(connection: &mut PgConnection, events: &[Uuid]) -> Result
         select event_id, occurred_at
           from usage
          where event_id = any($1) and status between 200 and 299 and holder is not null and not open
+           and source = 'chain'
             on conflict (event_id) do nothing
         "#,
         events,

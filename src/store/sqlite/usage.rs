@@ -236,6 +236,7 @@ async fn queue_reports(connection: &mut SqliteConnection, events: &str) -> Resul
         select event_id, occurred_at
           from usage
          where event_id in (select value from json_each($1)) and status between 200 and 299 and holder is not null and not open
+           and source = 'chain'
             on conflict (event_id) do nothing
         ",
     )
