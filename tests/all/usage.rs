@@ -15,7 +15,7 @@ use tollgate::{
     usage::{
         UsageEvent,
         report::{ReportOptions, Reporter},
-        spool::{Spool, SpoolOptions},
+        spool::{Spool, SpoolError, SpoolOptions},
         writer::{Writer, WriterOptions},
     },
 };
@@ -24,14 +24,18 @@ use uuid::Uuid;
 use crate::store::{event, stores};
 
 fn spool_in(directory: &Path) -> Spool {
-    Spool::open(&SpoolOptions {
+    let options = SpoolOptions {
         directory: directory.join("spool"),
         max_bytes: 16 << 20,
         segment_bytes: 1 << 20,
         shards: 2,
         ..SpoolOptions::default()
+    };
+    // A writer that was stopped while a thread of its own was reading lets go of the directory when that has ended.
+    crate::support::eventually("the spool opens", || match Spool::open(&options) {
+        Err(SpoolError::Locked(_)) => None,
+        opened => Some(opened.unwrap()),
     })
-    .unwrap()
 }
 
 fn quick() -> WriterOptions {
