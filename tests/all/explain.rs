@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use super::support::{
     Gateway, IN_QUERY, Reply, Request, Settings, Token, Upstream,
     database::Database,
-    eventually, secret,
+    eventually,
+    market::{CONTRACT, Node},
+    secret,
     token::{HOLDER, OWNER, PLAN, SERVICE},
 };
 
@@ -86,8 +88,9 @@ fn a_charge_is_explained_out_of_postgres() {
 }
 
 #[test]
-fn the_backend_hears_of_every_charge_in_spite_of_failures() {
-    let upstream = Upstream::start();
+fn the_backend_hears_of_every_charge_on_chain_in_spite_of_failures() {
+    let (node, upstream) = (Node::start(), Upstream::start());
+    node.set(HOLDER, 100);
     let attempts = Arc::<AtomicUsize>::default();
     let backend = Upstream::answering({
         let attempts = Arc::clone(&attempts);
@@ -100,10 +103,13 @@ fn the_backend_hears_of_every_charge_in_spite_of_failures() {
     let token_of_backend = secret("backend-secret");
     let gateway = Gateway::start(
         Settings::file()
-            .paid("charge = \"dynamic\"\nmaximum = 5")
+            .paid(&format!(
+                "charge = \"dynamic\"\nmaximum = 5\ncredits = \"chain\"\ncontract = \"{}\"\n[chain]\nrpc = \"{}\"",
+                CONTRACT.checksummed(),
+                node.url()
+            ))
             .with(&format!("[usage.report]\nurl = \"{}\"\ntoken = \"{token_of_backend}\"\n", backend.url(""))),
     );
-    gateway.grant(&HOLDER, 100);
     let token = Token::covering(upstream.everything()).mint();
     upstream.on("/three", Reply::ok("").credits("3"));
     upstream.on("/failed", Reply::status(500, ""));
@@ -137,4 +143,17 @@ fn the_backend_hears_of_every_charge_in_spite_of_failures() {
     gateway.send(&Request::get("/one").token(&token));
     eventually("the next one is told", || (backend.requests() > settled).then_some(()));
     assert_eq!(backend.requests(), settled + 1, "what was taken is not told again");
+}
+
+#[test]
+fn what_is_paid_locally_is_not_told_to_a_backend_that_would_burn_it_again() {
+    let (upstream, backend) = (Upstream::start(), Upstream::answering(|_| Reply::status(201, "{}")));
+    let report = format!("[usage.report]\nurl = \"{}\"\ntoken = \"{}\"\n", backend.url(""), secret("backend-secret"));
+    let gateway = Gateway::start(Settings::file().paid("").with(&report));
+    gateway.grant(&HOLDER, 100);
+    let token = Token::covering(upstream.everything()).mint();
+    assert_eq!(gateway.send(&Request::get("/one").token(&token)).status, 200);
+    eventually("the charge is in the store", || (gateway.usage().len() == 1).then_some(()));
+    assert_eq!(gateway.metric("tollgate_reports", &["told"]), 0);
+    assert_eq!(backend.requests(), 0);
 }

@@ -186,7 +186,8 @@ fn strangers_cannot_have_us_ask_the_marketplace_at_will() {
     let host = |number: u8| format!("{}.proxy.example", Did([number; 32]).to_label());
     for number in 100..=255 {
         let answer = world.gateway.send(&Request::get("/openapi.json").host(&host(number)));
-        assert_eq!(answer.status, 401);
+        // Too many are told so: the replaced system had no number for that.
+        assert!(matches!(answer.status, 401 | 429), "{}", answer.status);
     }
     let asked = world.market.server.requests();
     assert!(asked < 100, "156 strangers had us ask {asked} times");
