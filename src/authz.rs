@@ -209,8 +209,8 @@ impl DecisionPoint {
     ) -> Result<Permit, Denial> {
         let Some(identity) = identity else { return self.open_endpoint(route, asked).await };
         let (endpoint, facts) = self.entitle(route, &identity, asked).await?;
-        if let Some((key, needed)) = payment(&identity, &facts) {
-            let needed = facts.price.required.max(needed);
+        if let Some((key, _)) = payment(&identity, &facts) {
+            let needed = facts.price.required;
             if self.ledger.spendable(key).await? < needed {
                 return Err(Denial::InsufficientCredits { needed });
             }

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use axum::{
     Router,
     extract::State,
@@ -20,30 +20,43 @@ use url::Url;
 
 use crate::{
     authn::{Authorization, Presented, nevermined::TokenVerifier},
-    authz::{Asked, Permit},
+    authz::{Asked, DecisionPoint, Permit},
+    config::Route,
     metrics::Metrics,
     model::{clock::Timestamp, decision::Denial, did::Did, path::RequestTarget, secret::Secret},
-    proxy::Serving,
 };
 
 /// Where the client wanted to go.
 const REQUESTED_URL: &str = "nvm-requested-url";
 
+/// What decides. Replaced as a whole by a reload.
+pub struct Decider {
+    /// The route that is spoken for: the first whose upstream the token names.
+    pub route: Route,
+    /// Reads access tokens.
+    pub tokens: Arc<TokenVerifier>,
+    /// Decides, as it does for the proxy.
+    pub decisions: Arc<DecisionPoint>,
+}
+
 #[derive(Clone)]
 struct App {
-    serving: Arc<ArcSwap<Serving>>,
+    decider: Arc<ArcSwapOption<Decider>>,
     metrics: Arc<Metrics>,
 }
 
 /// The endpoint, and the text by which the replaced server said that it is alive.
-pub fn router(serving: Arc<ArcSwap<Serving>>, metrics: Arc<Metrics>) -> Router {
-    let app = App { serving, metrics };
+pub fn router(decider: Arc<ArcSwapOption<Decider>>, metrics: Arc<Metrics>) -> Router {
+    let app = App { decider, metrics };
     Router::new().route("/introspect", post(introspect)).route("/", get(async || "Oauth server")).with_state(app)
 }
 
 async fn introspect(State(app): State<App>, headers: HeaderMap) -> Response {
-    let serving = app.serving.load_full();
-    match decide(&serving, &headers).await {
+    let decided = match app.decider.load_full() {
+        Some(decider) => decider.decide(&headers).await,
+        None => Err(Denial::NoRoute),
+    };
+    match decided {
         Ok(answer) => ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], answer).into_response(),
         Err(denial) => {
             app.metrics.denials.with_label_values(&["introspection", denial.reason()]).inc();
@@ -53,21 +66,21 @@ async fn introspect(State(app): State<App>, headers: HeaderMap) -> Response {
     }
 }
 
-async fn decide(serving: &Serving, headers: &HeaderMap) -> Result<String, Denial> {
-    let unusable = Denial::BadRequest("requested_url");
-    let tokens = serving.tokens.as_ref().ok_or(Denial::NoRoute)?;
-    let url = headers.get(REQUESTED_URL).and_then(|url| url.to_str().ok()).ok_or_else(|| unusable.clone())?;
-    let (host, target) = split(url).ok_or(unusable)?;
-    let target = RequestTarget::parse(target.as_bytes()).map_err(|error| Denial::BadRequest(error.reason()))?;
-    let route = serving.routes.introspected().ok_or(Denial::NoRoute)?;
+impl Decider {
+    async fn decide(&self, headers: &HeaderMap) -> Result<String, Denial> {
+        let unusable = Denial::BadRequest("requested_url");
+        let url = headers.get(REQUESTED_URL).and_then(|url| url.to_str().ok()).ok_or_else(|| unusable.clone())?;
+        let (host, target) = split(url).ok_or(unusable)?;
+        let target = RequestTarget::parse(target.as_bytes()).map_err(|error| Denial::BadRequest(error.reason()))?;
 
-    let authorization = headers.get_all(header::AUTHORIZATION).iter().map(header::HeaderValue::as_bytes);
-    let presented = Presented { authorization: Authorization::from_values(authorization)? };
-    let identity = tokens.identify(&presented, Timestamp::now())?;
-    let unverified_service = host.split_once('.').and_then(|(label, _)| Did::from_label(label));
-    let asked = Asked { path: &target.path, forward_origin: None, unverified_service };
-    let permit = serving.decisions.introspect(&route.config, identity, &asked).await?;
-    answer(tokens, &permit).ok_or(Denial::NotEntitled("no_endpoint"))
+        let authorization = headers.get_all(header::AUTHORIZATION).iter().map(header::HeaderValue::as_bytes);
+        let presented = Presented { authorization: Authorization::from_values(authorization)? };
+        let identity = self.tokens.identify(&presented, Timestamp::now())?;
+        let unverified_service = host.split_once('.').and_then(|(label, _)| Did::from_label(label));
+        let asked = Asked { path: &target.path, forward_origin: None, unverified_service };
+        let permit = self.decisions.introspect(&self.route, identity, &asked).await?;
+        answer(&self.tokens, &permit).ok_or(Denial::NotEntitled("no_endpoint"))
+    }
 }
 
 /// The host in lower case, and path and query exactly as they were written: a URL library would resolve the dot segments

@@ -60,9 +60,9 @@ pub struct Serving {
     /// The upstreams they name, and how others are reached.
     pub upstreams: Upstreams,
     /// Reads access tokens; none: no route accepts them.
-    pub tokens: Option<TokenVerifier>,
+    pub tokens: Option<Arc<TokenVerifier>>,
     /// Decides.
-    pub decisions: DecisionPoint,
+    pub decisions: Arc<DecisionPoint>,
     /// Whose `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// The largest request head, in bytes.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::Context;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use pingora::{
     listeners::tls::Acceptor,
     server::{RunArgs, Server, configuration::ServerConf},
@@ -52,7 +52,8 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
     let metrics = Metrics::new()?;
     let certificates = certificates(config)?;
     let (rooms, movers) = outside.block_on(assemble::rooms(config))?;
-    let serving = Arc::new(ArcSwap::from_pointee(assemble::serving(config, &rooms, &metrics)?));
+    let (serving, decider) = assemble::serving(config, &rooms, &metrics)?;
+    let (serving, decider) = (Arc::new(ArcSwap::from_pointee(serving)), Arc::new(ArcSwapOption::from_pointee(decider)));
     let access_log = config.log.access.then(AccessLog::start).transpose()?;
     let readiness = Readiness::new(Arc::clone(&rooms.spool));
 
@@ -72,7 +73,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         serve_router(&outside, address, admin::router(watched)).context("the admin listener")?;
     }
     if let Some(introspection) = &config.introspection {
-        let router = decision::router(Arc::clone(&serving), Arc::clone(&metrics));
+        let router = decision::router(Arc::clone(&decider), Arc::clone(&metrics));
         serve_router(&outside, introspection.address, router).context("the introspection listener")?;
     }
 
@@ -90,6 +91,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         rooms: rooms.clone(),
         metrics: Arc::clone(&metrics),
         serving: Arc::clone(&gateway.serving),
+        decider,
     };
     outside.spawn(lifecycle::reload_on_hangup(load, reloaded));
     let background = Background::start(&outside, config, &rooms, movers, in_use, readiness.clone());

@@ -7,7 +7,7 @@ use std::{
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, watch};
 
 use super::{Account, AccountKey};
 use crate::{
@@ -17,7 +17,6 @@ use crate::{
         decision::Dependency,
     },
     store::Store,
-    usage::spool::Spool,
 };
 
 /// What an account has and owes, as of one moment.
@@ -50,8 +49,8 @@ pub struct Books {
     pub store: Store,
     /// Balances on chain.
     pub facts: Arc<Facts>,
-    /// Charges of an earlier run may still be on their way to the store.
-    pub spool: Arc<Spool>,
+    /// Whether the charges of an earlier run are all in the store.
+    pub recovered: watch::Receiver<bool>,
     /// Held by the writer while it moves charges into the store.
     pub commit_gate: Arc<RwLock<()>>,
     /// How long the store may take. The chain has a limit of its own.
@@ -67,7 +66,8 @@ impl Books {
     /// What the store knows of an account, and what of our own charges was in it then.
     async fn charges(&self, account: &Account) -> Result<(crate::store::Snapshot, Credits), Dependency> {
         let key = account.key();
-        self.spool.wait_recovered_drained().await;
+        // An error means that nobody will say any more: the gateway is ending.
+        self.recovered.clone().wait_for(|drained| *drained).await.map_err(|_| Dependency::Store)?;
         // The writer moves charges from one side of the sum to the other. Not now.
         let _gate = self.commit_gate.read().await;
         let known = self.store.snapshot(&key.source, &key.plan, &key.holder).await.map_err(|error| {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::{
-    config::{Route, RouteTarget},
+    config::Route,
     metrics::{Metrics, RouteMetrics},
     model::path::RequestPath,
 };
@@ -32,12 +32,6 @@ impl Routes {
             Arc::new(ServedRoute { config: route.clone(), name, metrics })
         };
         Self(routes.iter().map(served).collect())
-    }
-
-    /// The route that somebody else's proxy asks about: the first whose upstream the token names.
-    #[must_use]
-    pub fn introspected(&self) -> Option<&Arc<ServedRoute>> {
-        self.0.iter().find(|route| route.config.target == RouteTarget::Token)
     }
 
     /// The route of a request. `host` is without a port and in any case.

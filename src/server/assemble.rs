@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::runtime::Handle;
 
 use super::STORE_PATIENCE;
@@ -11,8 +11,9 @@ use crate::{
     authn::nevermined::TokenVerifier,
     authz::DecisionPoint,
     chain::{self, Facts, ServiceFacts, cache, evm, marketplace},
-    config::{Config, DatabaseTarget},
+    config::{Config, DatabaseTarget, RouteTarget},
     credits::{Books, Ledger, LedgerOptions},
+    decision::Decider,
     metrics::Metrics,
     model::{endpoint::Origin, secret::Secret},
     proxy::{Serving, routes::Routes, upstream::Upstreams},
@@ -96,7 +97,7 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Movers)> {
     let books = Books {
         store: store.clone(),
         facts: Arc::clone(&facts),
-        spool: Arc::clone(&spool),
+        recovered: spool.recovered(),
         commit_gate: writer.commit_gate(),
         timeout,
         silent_since: parking_lot::Mutex::default(),
@@ -195,8 +196,10 @@ pub struct Reloading {
     pub rooms: Rooms,
     /// What stays.
     pub metrics: Arc<Metrics>,
-    /// What is replaced.
+    /// What is replaced: for the proxy.
     pub serving: Arc<ArcSwap<Serving>>,
+    /// What is replaced: for somebody else's proxy.
+    pub decider: Arc<ArcSwapOption<Decider>>,
 }
 
 impl Reloading {
@@ -205,9 +208,10 @@ impl Reloading {
     /// # Errors
     /// When a setting cannot be honoured; then nothing is replaced.
     pub fn apply(&self, config: &Config) -> anyhow::Result<()> {
-        let serving = serving(config, &self.rooms, &self.metrics)?;
+        let (serving, decider) = serving(config, &self.rooms, &self.metrics)?;
         self.rooms.facts.configure(services(config));
         self.serving.store(Arc::new(serving));
+        self.decider.store(decider.map(Arc::new));
         Ok(())
     }
 }
@@ -216,17 +220,26 @@ impl Reloading {
 ///
 /// # Errors
 /// When a setting cannot be honoured.
-pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Result<Serving> {
-    Ok(Serving {
+pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Result<(Serving, Option<Decider>)> {
+    let tokens = tokens(config)?.map(Arc::new);
+    let decisions = Arc::new(DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger)));
+    let asked_about = config.routes.iter().find(|route| route.target == RouteTarget::Token);
+    let decider = asked_about.zip(tokens.clone()).map(|(route, tokens)| Decider {
+        route: route.clone(),
+        tokens,
+        decisions: Arc::clone(&decisions),
+    });
+    let serving = Serving {
         routes: Routes::new(&config.routes, metrics),
         upstreams: Upstreams::new(&config.egress, config.upstreams.clone(), rooms.outside.clone()),
-        tokens: tokens(config)?,
-        decisions: DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger)),
+        tokens,
+        decisions,
         trusted_proxies: config.server.trusted_proxies.clone(),
         max_header_bytes: config.server.max_header_bytes,
         body_timeout: config.server.body_timeout,
         write_timeout: config.server.write_timeout,
-    })
+    };
+    Ok((serving, decider))
 }
 
 fn tokens(config: &Config) -> anyhow::Result<Option<TokenVerifier>> {

@@ -378,11 +378,10 @@ impl Spool {
         self.recovered_left() == 0
     }
 
-    /// Waits for [`Self::recovered_drained`].
-    pub async fn wait_recovered_drained(&self) {
-        let mut drained = self.inner.drained.subscribe();
-        // The sender lives as long as we do.
-        let _ = drained.wait_for(|drained| *drained).await;
+    /// Tells when [`Self::recovered_drained`] has become true.
+    #[must_use]
+    pub fn recovered(&self) -> watch::Receiver<bool> {
+        self.inner.drained.subscribe()
     }
 
     /// Events the store has not committed yet.

@@ -21,10 +21,9 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("store", &["usage"]),
     ("authn", &["jose", "chain"]),
     ("authz", &["chain", "credits"]),
-    // Charges on their way to the store count too.
-    ("credits", &["chain", "store", "usage"]),
+    ("credits", &["chain", "store"]),
     ("usage", &["store", "chain", "credits"]),
-    ("decision", &["authn", "authz", "metrics", "proxy"]),
+    ("decision", &["authn", "authz", "metrics"]),
     ("admin", &["chain", "credits", "metrics", "telemetry", "tls", "usage"]),
     ("proxy", &["authn", "authz", "usage", "tls", "metrics", "telemetry"]),
     (

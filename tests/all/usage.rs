@@ -194,7 +194,10 @@ async fn a_stop_that_cannot_drain_leaves_the_rest_to_the_next_start() {
     assert!(!spool.recovered_drained());
     store.migrate().await.unwrap();
     let working = Working::start(Writer::new(spool.clone(), store.clone(), quick()));
-    tokio::time::timeout(Duration::from_secs(10), spool.wait_recovered_drained()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(10), spool.recovered().wait_for(|drained| *drained))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(rows(&store).await, 1, "drained means committed");
     working.stop().await;
 }
