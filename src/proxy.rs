@@ -133,7 +133,8 @@ impl Gateway {
         Ok(Verdict::Forward)
     }
 
-    fn told<'a>(ctx: &'a Context, host: &'a mut Option<String>, id: &'a mut [u8; 36]) -> Option<Told<'a>> {
+    fn told<'a>(ctx: &'a Context, texts: &'a mut Texts) -> Option<Told<'a>> {
+        let Texts { host, scope, id } = texts;
         let permit = ctx.permit.as_ref()?;
         let route = &ctx.route.as_ref()?.config;
         let host = match permit.destination()? {
@@ -148,11 +149,11 @@ impl Gateway {
         let identity = match (entitlement, permit.open_service()) {
             (Some(entitlement), _) => Some(IdentityHeaders {
                 user_id: &entitlement.user_id,
-                scope: entitlement.service.to_string(),
+                scope: entitlement.service.text(scope),
                 owner: &entitlement.owner,
             }),
             (None, Some(service)) => {
-                Some(IdentityHeaders { user_id: "", scope: service.service.to_string(), owner: &service.owner })
+                Some(IdentityHeaders { user_id: "", scope: service.service.text(scope), owner: &service.owner })
             }
             (None, None) => None,
         };
@@ -168,6 +169,13 @@ impl Gateway {
         let scheme = if ctx.tls { "https" } else { "http" };
         Some(Told { client: ctx.client, trusted, scheme, identity, authorization, host, request_id: ctx.id_text(id) })
     }
+}
+
+/// Where texts for the upstream are made.
+struct Texts {
+    host: Option<String>,
+    scope: [u8; 71],
+    id: [u8; 36],
 }
 
 /// What becomes of a request that is not refused.
@@ -267,8 +275,8 @@ impl ProxyHttp for Gateway {
         upstream_request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        let (mut host, mut id) = (None, [0; 36]);
-        let told = Self::told(ctx, &mut host, &mut id);
+        let mut texts = Texts { host: None, scope: [0; 71], id: [0; 36] };
+        let told = Self::told(ctx, &mut texts);
         let told = told.ok_or_else(|| Error::explain(ErrorType::InternalError, "no permit"))?;
         headers::to_upstream(upstream_request, &told)?;
         if let Some(target) = &ctx.target {

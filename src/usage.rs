@@ -4,75 +4,59 @@
 //! The event id is made with the hold on the holder's credits and is the key at every later stage, so any stage may
 //! run twice and none counts twice (architecture.md section 7).
 
+mod record;
 pub mod report;
 pub mod spool;
 pub mod writer;
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use crate::model::credits::CreditSource;
 use crate::model::{address::EvmAddress, credits::Credits, did::Did};
 
-/// One metered request, as it is kept in the spool and written to the store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// One metered request, as it is kept in the spool and written to the store. Texts are shared: the events of a batch
+/// mostly say the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageEvent {
     /// Made with the hold, version 7. What every later stage recognises the event by.
-    #[serde(with = "text::uuid")]
     pub event_id: Uuid,
     /// When the response ended, in microseconds since the Unix epoch.
     pub at_micros: i64,
     /// The id in the access log and in the answer to the client.
-    pub request_id: Box<str>,
+    pub request_id: Arc<str>,
     /// The configured name of the route.
-    #[serde(deserialize_with = "text::shared", serialize_with = "text::str")]
     pub route: Arc<str>,
     /// The configured name of the listener.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "text::maybe_shared",
-        serialize_with = "text::maybe_str"
-    )]
     pub listener: Option<Arc<str>>,
     /// The service that was called.
-    #[serde(with = "text::did")]
     pub service: Did,
     /// The plan that pays. None on an open endpoint.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "text::maybe_did")]
     pub plan: Option<Did>,
     /// The account that pays. None on an open endpoint.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "text::maybe_address")]
     pub holder: Option<EvmAddress>,
     /// The account as the token wrote it (claim `userId`), which the access tables repeat. Empty on an open endpoint.
-    #[serde(default)]
-    pub user_id: Box<str>,
+    pub user_id: Arc<str>,
     /// The service's owner as the token wrote it (claim `owner`).
-    #[serde(default)]
-    pub owner: Box<str>,
+    pub owner: Arc<str>,
     /// What was called: `scheme://host[:port]path`, no query.
-    pub endpoint: Box<str>,
+    pub endpoint: Arc<str>,
     /// The request's method.
-    pub method: Box<str>,
+    pub method: Arc<str>,
     /// The status the client saw.
     pub status: u16,
     /// The status the service answered with. None if it never did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_status: Option<u16>,
     /// What the service said the answer costs (`NVMCreditsConsumed`). None: it said nothing usable.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reported: Option<Credits>,
     /// What the holder is charged: the rule is [`crate::model::credits::Price::charge`].
     pub charged: Credits,
     /// Where the credits live that pay.
-    #[serde(with = "text::source")]
     pub source: CreditSource,
     /// From the first byte of the request to the last of the response, in microseconds.
     pub duration_micros: u64,
     /// The endpoint was one that anybody may call (nevermined.md section 6).
-    #[serde(default)]
     pub open: bool,
 }
 
@@ -85,9 +69,7 @@ impl UsageEvent {
     /// Appends the event as one JSON object. Fields this version does not know are ignored by [`Self::decode`] and
     /// fields it misses have defaults, so neighbouring versions read each other's spool.
     pub fn encode(&self, into: &mut Vec<u8>) {
-        // Writing JSON to memory fails only on a map with keys that are no text, and there are no maps here.
-        let written = serde_json::to_writer(into, self);
-        debug_assert!(written.is_ok(), "{written:?}");
+        record::write(self, into);
     }
 
     /// Reads what [`Self::encode`] wrote.
@@ -95,7 +77,15 @@ impl UsageEvent {
     /// # Errors
     /// When the bytes are something else, or were written by a version too far away.
     pub fn decode(bytes: &[u8]) -> Result<Self, NotAnEvent> {
-        Ok(serde_json::from_slice(bytes)?)
+        Self::decode_after(None, bytes)
+    }
+
+    /// The same, sharing texts with an event that was read before.
+    ///
+    /// # Errors
+    /// As [`Self::decode`].
+    pub fn decode_after(before: Option<&Self>, bytes: &[u8]) -> Result<Self, NotAnEvent> {
+        record::read(before, bytes)
     }
 
     /// Whether something was delivered to somebody who is known: what the access tables and the backend want to hear
@@ -124,136 +114,6 @@ impl UsageEvent {
             endpoint: cut(&self.endpoint).into(),
             method: cut(&self.method).into(),
             ..self.clone()
-        }
-    }
-}
-
-/// How values are written as JSON texts.
-mod text {
-    use std::str::FromStr;
-
-    use serde::{Deserializer, Serializer, de::Error};
-
-    use super::{Arc, Cow, Deserialize};
-
-    fn parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
-        Cow::<str>::deserialize(from)?.parse().map_err(D::Error::custom)
-    }
-
-    fn maybe_parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Option<T>, D::Error> {
-        Option::<Cow<str>>::deserialize(from)?.map(|text| text.parse().map_err(D::Error::custom)).transpose()
-    }
-
-    pub fn str<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(text)
-    }
-
-    pub fn shared<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
-        Ok(Cow::<str>::deserialize(from)?.into())
-    }
-
-    #[expect(clippy::ref_option, reason = "the signature serde asks for")]
-    pub fn maybe_str<S: Serializer>(text: &Option<Arc<str>>, to: S) -> Result<S::Ok, S::Error> {
-        match text {
-            Some(text) => to.serialize_str(text),
-            None => to.serialize_none(),
-        }
-    }
-
-    pub fn maybe_shared<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Arc<str>>, D::Error> {
-        Ok(Option::<Cow<str>>::deserialize(from)?.map(Into::into))
-    }
-
-    /// A contract's address, or the word `local`.
-    pub mod source {
-        use super::super::CreditSource;
-        use super::{Cow, Deserialize, Deserializer, Error, Serializer};
-
-        /// Writes it.
-        pub fn serialize<S: Serializer>(source: &CreditSource, to: S) -> Result<S::Ok, S::Error> {
-            match source {
-                CreditSource::Local => to.serialize_str("local"),
-                CreditSource::Chain { contract } => super::address::serialize(contract, to),
-            }
-        }
-
-        /// Reads it.
-        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<CreditSource, D::Error> {
-            match &*Cow::<str>::deserialize(from)? {
-                "local" => Ok(CreditSource::Local),
-                contract => contract.parse().map(|contract| CreditSource::Chain { contract }).map_err(D::Error::custom),
-            }
-        }
-    }
-
-    pub mod uuid {
-        use super::{Deserializer, Serializer, parsed};
-        use uuid::Uuid;
-
-        pub fn serialize<S: Serializer>(id: &Uuid, to: S) -> Result<S::Ok, S::Error> {
-            to.serialize_str(id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()))
-        }
-
-        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Uuid, D::Error> {
-            parsed(from)
-        }
-    }
-
-    pub mod did {
-        use super::{Deserializer, Serializer, parsed};
-        use crate::model::{address::hex_text, did::Did};
-
-        pub fn serialize<S: Serializer>(did: &Did, to: S) -> Result<S::Ok, S::Error> {
-            to.serialize_str(hex_text(&mut [0; 71], "did:nv:", &did.0))
-        }
-
-        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Did, D::Error> {
-            parsed(from)
-        }
-    }
-
-    pub mod maybe_did {
-        use super::{Deserializer, Serializer, maybe_parsed};
-        use crate::model::did::Did;
-
-        #[expect(clippy::ref_option, reason = "the signature serde asks for")]
-        pub fn serialize<S: Serializer>(did: &Option<Did>, to: S) -> Result<S::Ok, S::Error> {
-            match did {
-                Some(did) => super::did::serialize(did, to),
-                None => to.serialize_none(),
-            }
-        }
-
-        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Did>, D::Error> {
-            maybe_parsed(from)
-        }
-    }
-
-    pub mod address {
-        use super::Serializer;
-        use crate::model::address::{EvmAddress, hex_text};
-
-        pub fn serialize<S: Serializer>(address: &EvmAddress, to: S) -> Result<S::Ok, S::Error> {
-            to.serialize_str(hex_text(&mut [0; 42], "0x", &address.0))
-        }
-    }
-
-    pub mod maybe_address {
-        use super::{Deserializer, Serializer, maybe_parsed};
-        use crate::model::address::EvmAddress;
-
-        #[expect(clippy::ref_option, reason = "the signature serde asks for")]
-        pub fn serialize<S: Serializer>(address: &Option<EvmAddress>, to: S) -> Result<S::Ok, S::Error> {
-            match address {
-                Some(address) => super::address::serialize(address, to),
-                None => to.serialize_none(),
-            }
-        }
-
-        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<EvmAddress>, D::Error> {
-            maybe_parsed(from)
         }
     }
 }
@@ -298,6 +158,38 @@ pub(crate) mod tests {
         assert_eq!(UsageEvent::decode(later.as_bytes()).unwrap(), sample(1));
         let earlier = text.replace(r#","open":false"#, "").replace(r#""reported":3,"#, "");
         assert_eq!(UsageEvent::decode(earlier.as_bytes()).unwrap(), UsageEvent { reported: None, ..sample(1) });
+    }
+
+    #[test]
+    fn a_record_is_written_as_earlier_versions_read_it() {
+        let mut bytes = Vec::new();
+        let listener = Some("a \"listener\"\n".into());
+        UsageEvent { listener, upstream_status: None, ..sample(1) }.encode(&mut bytes);
+        assert_eq!(
+            String::from_utf8(bytes).unwrap(),
+            concat!(
+                r#"{"event_id":"01920000-0000-7000-0000-000000000001","at_micros":1795000000000001,"#,
+                r#""request_id":"01J00000000000000000000001","route":"weather","listener":"a \"listener\"\n","#,
+                r#""service":"did:nv:5555555555555555555555555555555555555555555555555555555555555555","#,
+                r#""plan":"did:nv:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","#,
+                r#""holder":"0x3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c","#,
+                r#""user_id":"0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC","#,
+                r#""owner":"0x70997970C51812dc3A010C7d01b50e0d17dc79C8","#,
+                r#""endpoint":"https://api.example.com/v1/forecast/daily","method":"GET","status":200,"#,
+                r#""reported":3,"charged":3,"source":"0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0","#,
+                r#""duration_micros":12345,"open":false}"#,
+            )
+        );
+    }
+
+    #[test]
+    fn texts_that_are_the_same_are_kept_once() {
+        let mut bytes = Vec::new();
+        sample(2).encode(&mut bytes);
+        let before = sample(1);
+        let after = UsageEvent::decode_after(Some(&before), &bytes).unwrap();
+        assert_eq!(after, sample(2));
+        assert!(Arc::ptr_eq(&after.route, &before.route) && Arc::ptr_eq(&after.user_id, &before.user_id));
     }
 
     #[test]

@@ -67,10 +67,18 @@ pub(crate) fn hex_decode(digits: &str, into: &mut [u8]) -> Option<()> {
     Some(())
 }
 
+/// Appends the digits of `bytes`, in lower case.
+pub(crate) fn hex_into(to: &mut Vec<u8>, bytes: &[u8]) {
+    to.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+}
+
+fn digit(value: u8) -> u8 {
+    if value < 10 { b'0' + value } else { b'a' + (value - 10) }
+}
+
 /// Writes a prefix and the digits of `bytes`, in lower case, into a buffer of just that length. A formatter takes a
 /// microsecond for a DID, which is paid on the request path.
 pub(crate) fn hex_text<'b>(buffer: &'b mut [u8], prefix: &str, bytes: &[u8]) -> &'b str {
-    let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' + (value - 10) };
     if let Some((head, digits)) = buffer.split_at_mut_checked(prefix.len()) {
         head.copy_from_slice(prefix.as_bytes());
         for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {

@@ -33,6 +33,12 @@ impl Did {
         self.to_string().split_off(PREFIX.len())
     }
 
+    /// The whole text, written into `buffer`.
+    #[must_use]
+    pub fn text<'b>(&self, buffer: &'b mut [u8; 71]) -> &'b str {
+        hex_text(buffer, PREFIX, &self.0)
+    }
+
     /// The host label that addresses a service's open endpoints: the number in base 36, lower case, no padding
     /// (nevermined.md section 6).
     #[must_use]
@@ -77,7 +83,7 @@ impl FromStr for Did {
 
 impl fmt::Display for Did {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(hex_text(&mut [0; 71], PREFIX, &self.0))
+        f.write_str(self.text(&mut [0; 71]))
     }
 }
 

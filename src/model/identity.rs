@@ -1,5 +1,7 @@
 //! Who is calling, and what the credential says they may do.
 
+use std::sync::Arc;
+
 use super::{address::EvmAddress, clock::Timestamp, did::Did, endpoint::Endpoint, secret::Secret};
 
 /// Who is calling, and how we know. Produced only by `authn`.
@@ -51,9 +53,9 @@ pub struct Entitlement {
     /// The plan whose credits pay: claim `subscriptionDid`.
     pub plan: Did,
     /// The service's owner as the issuer wrote it: claim `owner`. Told to the upstream, never used to decide.
-    pub owner: Box<str>,
+    pub owner: Arc<str>,
     /// The account as the issuer wrote it: claim `userId`. The subject is its parsed form.
-    pub user_id: Box<str>,
+    pub user_id: Arc<str>,
     /// Claim `ercType`, only repeated by introspection.
     pub erc_type: Option<u64>,
     /// What may be called: claim `endpoints`, without the ones that could not be parsed.

@@ -36,7 +36,7 @@ pub struct IdentityHeaders<'a> {
     /// The account, as its token spells it.
     pub user_id: &'a str,
     /// The service's DID.
-    pub scope: String,
+    pub scope: &'a str,
     /// The service's owner.
     pub owner: &'a str,
 }
@@ -93,7 +93,7 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
     request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(forwarded_proto.unwrap_or(told.scheme)))?;
     request.insert_header(REQUEST_ID, told.request_id)?;
     if let Some(identity) = &told.identity {
-        for (name, value) in [(USER_ID, identity.user_id), (SCOPE, &identity.scope), (OWNER, identity.owner)] {
+        for (name, value) in [(USER_ID, identity.user_id), (SCOPE, identity.scope), (OWNER, identity.owner)] {
             if !value.is_empty() {
                 request.insert_header(name, value)?;
             }
@@ -207,7 +207,7 @@ mod tests {
             client: Some(IpAddr::from([9, 9, 9, 9])),
             trusted,
             scheme: "https",
-            identity: Some(IdentityHeaders { user_id: "0xabc", scope: "did:nv:1".to_owned(), owner: "" }),
+            identity: Some(IdentityHeaders { user_id: "0xabc", scope: "did:nv:1", owner: "" }),
             authorization: Authorization::Replace(secret),
             host: Some("upstream.example:8443"),
             request_id: "id",

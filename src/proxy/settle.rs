@@ -53,7 +53,7 @@ fn event(ctx: &Context, meter: &crate::authz::Meter, method: &str, status: u16, 
     let facts = meter.facts();
     let Subject::Evm(holder) = identity.subject;
     let entitlement = identity.entitlement.as_ref();
-    let text = |text: Option<&str>| text.unwrap_or_default().into();
+    let text = |text: Option<&Arc<str>>| text.map_or_else(|| Arc::from(""), Arc::clone);
     UsageEvent {
         event_id: ctx.id,
         at_micros: clock::now_micros(),
@@ -63,8 +63,8 @@ fn event(ctx: &Context, meter: &crate::authz::Meter, method: &str, status: u16, 
         service: facts.service,
         plan: entitlement.map(|entitlement| entitlement.plan),
         holder: Some(holder),
-        user_id: text(entitlement.map(|entitlement| &*entitlement.user_id)),
-        owner: text(entitlement.map(|entitlement| &*entitlement.owner)),
+        user_id: text(entitlement.map(|entitlement| &entitlement.user_id)),
+        owner: text(entitlement.map(|entitlement| &entitlement.owner)),
         endpoint: called(ctx),
         method: method.into(),
         status,
@@ -78,7 +78,7 @@ fn event(ctx: &Context, meter: &crate::authz::Meter, method: &str, status: u16, 
 }
 
 /// `scheme://host[:port]/path`, without the query (nevermined.md section 8.1).
-fn called(ctx: &Context) -> Box<str> {
+fn called(ctx: &Context) -> Arc<str> {
     let path = ctx.target.as_ref().map_or("", super::context::NormalTarget::path);
     let origin = ctx.permit.as_ref().and_then(|permit| permit.endpoint()).map(crate::model::endpoint::Endpoint::origin);
     match origin {

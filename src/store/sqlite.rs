@@ -6,10 +6,10 @@ pub mod rejected;
 pub mod report;
 pub mod usage;
 
-use std::{future::Future, path::Path, time::Duration};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
-    ConnectOptions, SqlitePool,
+    ConnectOptions, SqlStr, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -23,6 +23,7 @@ pub struct Database {
     read: SqlitePool,
     timeout: Duration,
     reports: bool,
+    inserts: Arc<[SqlStr]>,
 }
 
 impl Database {
@@ -50,6 +51,7 @@ impl Database {
             read: pool(options.max_connections.max(1)),
             timeout: options.timeout,
             reports: options.reports,
+            inserts: usage::inserts(),
         })
     }
 

@@ -179,6 +179,8 @@ struct Inner {
     /// Every file that may hold something undelivered, oldest first.
     segments: Mutex<VecDeque<Arc<Segment>>>,
     finished: Mutex<Vec<Arc<Segment>>>,
+    /// Where files are read to. For the writer alone.
+    chunk: Mutex<Vec<u8>>,
     allocated: AtomicU64,
     next_sequence: AtomicU64,
     /// One maker at a time, so that many who find no room make one file and not many.
@@ -255,6 +257,7 @@ impl Spool {
             standby: Mutex::default(),
             segments: Mutex::default(),
             finished: Mutex::default(),
+            chunk: Mutex::default(),
             allocated: AtomicU64::new(0),
             next_sequence: AtomicU64::new(1),
             making: Mutex::default(),
@@ -330,6 +333,7 @@ impl Spool {
         let segments: Vec<_> =
             self.inner.segments.lock().iter().filter(|segment| !segment.is_acknowledged()).map(Arc::clone).collect();
         let mut oldest = NONE;
+        let mut chunk = self.inner.chunk.lock();
         for segment in segments {
             let left = max.saturating_sub(batch.len());
             if left == 0 {
@@ -338,7 +342,7 @@ impl Spool {
             let from = segment.acked.load(Ordering::Acquire);
             let Batch { events, unreadable, marks } = &mut batch;
             let read = segment
-                .read(from, left, |payload| match UsageEvent::decode(payload) {
+                .read(&mut chunk, from, left, |payload| match UsageEvent::decode_after(events.last(), payload) {
                     Ok(event) => {
                         oldest = if oldest == NONE { event.at_micros } else { oldest.min(event.at_micros) };
                         events.push(event);

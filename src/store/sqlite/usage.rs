@@ -1,9 +1,9 @@
 //! Usage: written in batches, read by people.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde_json::json;
-use sqlx::{AssertSqlSafe, QueryBuilder, Row, SqliteConnection};
+use sqlx::{Arguments, AssertSqlSafe, Row, SqlSafeStr, SqlStr, SqliteConnection, sqlite::SqliteArguments};
 use uuid::Uuid;
 
 use super::{Database, joined, json_list};
@@ -37,7 +37,7 @@ pub(super) fn select_usage(rest: &'static str) -> AssertSqlSafe<String> {
 pub async fn append(database: &Database, events: &[UsageEvent]) -> Result<Appended> {
     let mut transaction = database.write.begin_with("begin immediate").await?;
     if let Some(burns) = local_burns(events)
-        && insert_new(&mut transaction, events).await?
+        && insert_new(&mut transaction, &database.inserts, events).await?
     {
         burn(&mut transaction, &burns).await?;
         if database.reports {
@@ -62,57 +62,118 @@ pub async fn append(database: &Database, events: &[UsageEvent]) -> Result<Append
     Ok(Appended::of(events.len(), inserted.len()))
 }
 
-/// Rows per statement at the most. Few enough for the statements of all sizes to stay prepared.
-const ROWS: usize = 64;
-
-/// Inserts events of which none is there yet. False: one is, and the transaction must be rolled back.
-async fn insert_new(connection: &mut SqliteConnection, events: &[UsageEvent]) -> Result<bool> {
-    let recorded_at = clock::now_micros();
-    let mut rest = events;
-    while !rest.is_empty() {
-        // Powers of two: seven statements, which stay prepared.
-        let rows = ROWS.min(1 << rest.len().ilog2());
-        let (now, later) = rest.split_at(rows);
-        rest = later;
-        let mut statement = QueryBuilder::new(
+/// Statements that insert 1, 2, 4 … 128 rows: few, so that they stay prepared, and made once.
+pub(super) fn inserts() -> Arc<[SqlStr]> {
+    let row = format!("({})", ["?"; 23].join(", "));
+    let statement = |rows: usize| {
+        let statement = format!(
             "insert into usage (event_id, occurred_at, recorded_at, request_id, route, listener, service, plan, holder, user_id, owner,
                                 endpoint, method, status, upstream_status, reported, charged, source, contract,
-                                duration_micros, open, burned_at, burn) ",
+                                duration_micros, open, burned_at, burn)
+             values {} on conflict (event_id) do nothing",
+            vec![row.as_str(); rows].join(", ")
         );
-        statement.push_values(now, |mut row, event| {
-            let (source, contract) = source_columns(&event.source);
-            let burned = event.source == CreditSource::Local && event.charged > Credits::ZERO;
-            row.push_bind(event.event_id.to_string())
-                .push_bind(event.at_micros)
-                .push_bind(recorded_at)
-                .push_bind(without_nul(&event.request_id))
-                .push_bind(without_nul(&event.route))
-                .push_bind(event.listener.as_deref().map(without_nul))
-                .push_bind(event.service.to_string())
-                .push_bind(event.plan.map(|plan| plan.to_string()))
-                .push_bind(event.holder.map(|holder| holder.to_string()))
-                .push_bind(without_nul(&event.user_id))
-                .push_bind(without_nul(&event.owner))
-                .push_bind(without_nul(&event.endpoint))
-                .push_bind(without_nul(&event.method))
-                .push_bind(event.status)
-                .push_bind(event.upstream_status)
-                .push_bind(event.reported.map(Credits::to_i64))
-                .push_bind(event.charged.to_i64())
-                .push_bind(source)
-                .push_bind(contract)
-                .push_bind(i64::try_from(event.duration_micros).unwrap_or(i64::MAX))
-                .push_bind(event.open)
-                .push_bind(burned.then_some(recorded_at))
-                .push_bind(burned.then_some("local"));
-        });
-        statement.push(" on conflict (event_id) do nothing");
-        let inserted = statement.build().execute(&mut *connection).await?.rows_affected();
-        if usize::try_from(inserted) != Ok(rows) {
+        AssertSqlSafe(statement).into_sql_str()
+    };
+    (0..=7).map(|power| statement(1 << power)).collect()
+}
+
+/// Inserts events of which none is there yet. False: one is, and the transaction must be rolled back.
+async fn insert_new(connection: &mut SqliteConnection, statements: &[SqlStr], events: &[UsageEvent]) -> Result<bool> {
+    let recorded_at = clock::now_micros();
+    let mut texts = Texts::default();
+    let mut rest = events;
+    while let Some(power) = rest.len().checked_ilog2() {
+        let power = usize::try_from(power).unwrap_or(0).min(statements.len().saturating_sub(1));
+        let Some(statement) = statements.get(power) else { break };
+        let (now, later) = rest.split_at(1 << power);
+        rest = later;
+        let mut values = SqliteArguments::default();
+        values.reserve(now.len().saturating_mul(23), 0);
+        for event in now {
+            bind(&mut values, &mut texts, event, recorded_at).map_err(sqlx::Error::Encode)?;
+        }
+        let inserted = sqlx::query_with(statement.clone(), values).execute(&mut *connection).await?.rows_affected();
+        if usize::try_from(inserted) != Ok(now.len()) {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// The values of one row. Texts are handed over, not copied.
+fn bind(
+    values: &mut SqliteArguments,
+    texts: &mut Texts,
+    event: &UsageEvent,
+    recorded_at: i64,
+) -> std::result::Result<(), sqlx::error::BoxDynError> {
+    let contract = match &event.source {
+        CreditSource::Local => None,
+        CreditSource::Chain { contract } => Some(shared(&mut texts.contract, *contract)),
+    };
+    let burned = event.source == CreditSource::Local && event.charged > Credits::ZERO;
+    let mut id = Uuid::encode_buffer();
+    let id = &*event.event_id.as_hyphenated().encode_lower(&mut id);
+    values.add(if *event.request_id == *id { Arc::clone(&event.request_id) } else { id.into() })?;
+    values.add(event.at_micros)?;
+    values.add(recorded_at)?;
+    values.add(clean(&event.request_id))?;
+    values.add(clean(&event.route))?;
+    values.add(event.listener.as_ref().map(clean))?;
+    values.add(shared(&mut texts.service, event.service))?;
+    values.add(event.plan.map(|plan| shared(&mut texts.plan, plan)))?;
+    values.add(event.holder.map(|holder| shared(&mut texts.holder, holder)))?;
+    values.add(clean(&event.user_id))?;
+    values.add(clean(&event.owner))?;
+    values.add(clean(&event.endpoint))?;
+    values.add(clean(&event.method))?;
+    values.add(event.status)?;
+    values.add(event.upstream_status)?;
+    values.add(event.reported.map(Credits::to_i64))?;
+    values.add(event.charged.to_i64())?;
+    values.add(Arc::clone(if contract.is_some() { &texts.words.chain } else { &texts.words.local }))?;
+    values.add(contract)?;
+    values.add(i64::try_from(event.duration_micros).unwrap_or(i64::MAX))?;
+    values.add(event.open)?;
+    values.add(burned.then_some(recorded_at))?;
+    values.add(burned.then(|| Arc::clone(&texts.words.local)))?;
+    Ok(())
+}
+
+/// The texts of the row before, which are mostly those of the next one too.
+#[derive(Default)]
+struct Texts {
+    words: Words,
+    service: Option<(Did, Arc<str>)>,
+    plan: Option<(Did, Arc<str>)>,
+    holder: Option<(EvmAddress, Arc<str>)>,
+    contract: Option<(EvmAddress, Arc<str>)>,
+}
+
+struct Words {
+    local: Arc<str>,
+    chain: Arc<str>,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self { local: "local".into(), chain: "chain".into() }
+    }
+}
+
+fn shared<T: Copy + PartialEq + ToString>(before: &mut Option<(T, Arc<str>)>, value: T) -> Arc<str> {
+    match before {
+        Some((known, text)) if *known == value => Arc::clone(text),
+        _ => Arc::clone(&before.insert((value, value.to_string().into())).1),
+    }
+}
+
+fn clean(text: &Arc<str>) -> Arc<str> {
+    match without_nul(text) {
+        Cow::Borrowed(_) => Arc::clone(text),
+        Cow::Owned(without) => without.into(),
+    }
 }
 
 /// What a batch takes from each local balance, by plan and holder. None: some sum does not fit, and the database shall
@@ -269,17 +330,21 @@ pub async fn list(database: &Database, filter: &UsageFilter, limit: u32) -> Resu
 }
 
 pub async fn show(database: &Database, id: &str) -> Result<Vec<UsageRow>> {
-    let rows: Vec<Columns> = sqlx::query_as(select_usage(
-        "
-         where event_id = $1 or request_id = $2
-         order by occurred_at desc, event_id desc
-         limit 100
-        ",
-    ))
-    .bind(Uuid::try_parse(id).ok().map(|id| id.to_string()))
-    .bind(without_nul(id).into_owned())
-    .fetch_all(&database.read)
-    .await?;
+    // The two are the same for whatever a gateway wrote; the second has no index.
+    let by_event: Vec<Columns> = match Uuid::try_parse(id) {
+        Ok(id) => {
+            sqlx::query_as(select_usage("where event_id = $1")).bind(id.to_string()).fetch_all(&database.read).await?
+        }
+        Err(_) => Vec::new(),
+    };
+    let rows = if by_event.is_empty() {
+        sqlx::query_as(select_usage("where request_id = $1 order by occurred_at desc, event_id desc limit 100"))
+            .bind(without_nul(id).into_owned())
+            .fetch_all(&database.read)
+            .await?
+    } else {
+        by_event
+    };
     rows.into_iter().map(UsageRow::try_from).collect()
 }
 

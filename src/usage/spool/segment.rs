@@ -126,16 +126,20 @@ impl Segment {
         Ok(())
     }
 
-    /// Gives up to `max` payloads after `from` to `each`, and says where the last one ends and how many they were.
-    pub fn read(&self, from: u64, max: usize, mut each: impl FnMut(&[u8])) -> io::Result<Read> {
+    /// Gives up to `max` payloads after `from` to `each`, and says where the last one ends and how many they were. What
+    /// is in `chunk` does not matter: it is kept by the caller, because fresh memory is dear.
+    pub fn read(&self, chunk: &mut Vec<u8>, from: u64, max: usize, mut each: impl FnMut(&[u8])) -> io::Result<Read> {
         let until = self.written.load(Ordering::Acquire);
         let mut read = Read { end: from, records: 0, damaged: false };
-        let mut chunk = Vec::new();
         while read.end < until && read.records < max {
             let length = until.saturating_sub(read.end).min(CHUNK);
-            chunk.resize(usize::try_from(length).unwrap_or(0), 0);
-            self.file.read_exact_at(&mut chunk, read.end)?;
-            let mut rest = chunk.as_slice();
+            let length = usize::try_from(length).unwrap_or(0);
+            if chunk.len() < length {
+                chunk.resize(length, 0);
+            }
+            let Some(bytes) = chunk.get_mut(..length) else { break };
+            self.file.read_exact_at(bytes, read.end)?;
+            let mut rest = &*bytes;
             let mut progress = false;
             while read.records < max
                 && let Some((payload, after)) = next_record(rest)
@@ -433,7 +437,7 @@ mod tests {
             frame(&mut record, |into| into.extend_from_slice(payload));
             segment.append(&record).unwrap();
         }
-        let first = segment.read(HEADER, 1, |payload| assert_eq!(payload, b"one")).unwrap();
+        let first = segment.read(&mut Vec::new(), HEADER, 1, |payload| assert_eq!(payload, b"one")).unwrap();
         segment.acknowledge(first.end, 1).unwrap();
         let path = segment.path.clone();
         drop(segment);
