@@ -13,3 +13,4 @@ pub mod identity;
 pub mod key;
 pub mod path;
 pub mod secret;
+pub mod usage;

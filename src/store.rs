@@ -13,9 +13,12 @@ use std::{path::PathBuf, time::Duration};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{
-    model::{address::EvmAddress, credits::Credits, did::Did, secret::Secret},
-    usage::{CreditSource, UsageEvent},
+use crate::model::{
+    address::EvmAddress,
+    credits::{CreditSource, Credits},
+    did::Did,
+    secret::Secret,
+    usage::UsageEvent,
 };
 
 /// Which database, and how it is used.

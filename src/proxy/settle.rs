@@ -8,8 +8,7 @@ use pingora::{Error, ErrorType, Result};
 use super::{Gateway, context::Context};
 use crate::{
     config::WhenFull,
-    model::{clock, credits::Credits, identity::Subject},
-    usage::UsageEvent,
+    model::{clock, credits::Credits, identity::Subject, usage::UsageEvent},
 };
 
 impl Gateway {

@@ -23,11 +23,10 @@ use crate::{
     admin::Readiness,
     config::{Config, ConfigError},
     credits::{AccountKey, Ledger},
-    model::clock,
+    model::{clock, usage::UsageEvent},
     store::Store,
     telemetry::AccessLog,
     tls::{Certificates, RELOAD_INTERVAL},
-    usage::UsageEvent,
 };
 
 /// Tasks that end when they are told to, and are waited for.

@@ -3,9 +3,9 @@
 use uuid::Uuid;
 
 use super::{Result, StoreError, UsageRow};
-use crate::{
-    model::credits::Credits,
-    usage::{CreditSource, UsageEvent},
+use crate::model::{
+    credits::{CreditSource, Credits},
+    usage::UsageEvent,
 };
 
 /// The columns of `usage`, times in microseconds.

@@ -16,9 +16,8 @@ use std::{
 
 use serde::Serialize;
 
-use super::UsageEvent;
 use crate::{
-    model::{clock, secret::Secret},
+    model::{clock, secret::Secret, usage::UsageEvent},
     store::{ReportJob, Store, StoreError},
 };
 
@@ -238,7 +237,7 @@ fn outcome(answer: reqwest::Result<reqwest::Response>) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::usage::tests::sample;
+    use crate::model::usage::tests::sample;
 
     #[test]
     fn a_report_says_what_the_upstream_answered_and_what_was_charged() {

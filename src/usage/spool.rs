@@ -30,7 +30,7 @@ use rustix::fs::FlockOperation;
 use tokio::sync::{Notify, watch};
 
 use self::{keeper::Keeper, segment::Segment};
-use super::UsageEvent;
+use crate::model::usage::UsageEvent;
 
 /// How a spool is kept.
 #[derive(Clone, Debug)]

@@ -16,11 +16,11 @@ use std::{
 
 use tokio::sync::RwLock;
 
-use super::{
-    UsageEvent,
-    spool::{Batch, Spool},
+use super::spool::{Batch, Spool};
+use crate::{
+    model::usage::UsageEvent,
+    store::{Store, StoreError},
 };
-use crate::store::{Store, StoreError};
 
 /// How the writer works.
 #[derive(Clone, Debug)]

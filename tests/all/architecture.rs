@@ -17,8 +17,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
     ("telemetry", &[]),
     ("tls", &[]),
     ("chain", &[]),
-    // An event is written as it is; the type is usage's.
-    ("store", &["usage"]),
+    ("store", &[]),
     ("authn", &["jose", "chain"]),
     ("authz", &["chain", "credits"]),
     ("credits", &["chain", "store"]),

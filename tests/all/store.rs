@@ -7,9 +7,15 @@ use std::{future::Future, time::Duration};
 
 use sqlx::{Connection, Executor, PgConnection};
 use tollgate::{
-    model::{address::EvmAddress, clock, credits::Credits, did::Did, secret::Secret},
+    model::{
+        address::EvmAddress,
+        clock,
+        credits::{CreditSource, Credits},
+        did::Did,
+        secret::Secret,
+        usage::UsageEvent,
+    },
     store::{Appended, GroupBy, Snapshot, Store, StoreOptions, StoreTarget, UsageFilter},
-    usage::{CreditSource, UsageEvent},
 };
 use uuid::Uuid;
 

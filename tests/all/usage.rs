@@ -10,10 +10,9 @@ use std::{
 use axum::{Json, Router, extract::State, http::HeaderMap, routing::post};
 use tokio::sync::oneshot;
 use tollgate::{
-    model::{clock, credits::Credits, secret::Secret},
+    model::{clock, credits::Credits, secret::Secret, usage::UsageEvent},
     store::{Store, StoreOptions, StoreTarget, UsageFilter},
     usage::{
-        UsageEvent,
         report::{ReportOptions, Reporter},
         spool::{Spool, SpoolError, SpoolOptions},
         writer::{Writer, WriterOptions},

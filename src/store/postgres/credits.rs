@@ -2,9 +2,12 @@
 
 use super::Database;
 use crate::{
-    model::{address::EvmAddress, credits::Credits, did::Did},
+    model::{
+        address::EvmAddress,
+        credits::{CreditSource, Credits},
+        did::Did,
+    },
     store::{Balance, Result, Snapshot, StoreError, row::source_columns},
-    usage::CreditSource,
 };
 
 pub async fn snapshot(database: &Database, source: &CreditSource, plan: &Did, holder: &EvmAddress) -> Result<Snapshot> {

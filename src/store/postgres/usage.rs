@@ -5,13 +5,12 @@ use uuid::Uuid;
 
 use super::{Database, access};
 use crate::{
-    model::credits::Credits,
+    model::{credits::Credits, usage::UsageEvent},
     store::{
         Appended, GroupBy, Result, UsageFilter, UsageRow, UsageSum,
         row::{Columns, source_columns},
         to_time, without_nul,
     },
-    usage::UsageEvent,
 };
 
 /// Selects [`Columns`] with the rest of the statement given: the column list is long and the macro wants a literal.

@@ -4,9 +4,13 @@ use sqlx::Row;
 
 use super::{Database, joined};
 use crate::{
-    model::{address::EvmAddress, clock, credits::Credits, did::Did},
+    model::{
+        address::EvmAddress,
+        clock,
+        credits::{CreditSource, Credits},
+        did::Did,
+    },
     store::{Balance, Result, Snapshot, StoreError, row::source_columns},
-    usage::CreditSource,
 };
 
 pub async fn snapshot(database: &Database, source: &CreditSource, plan: &Did, holder: &EvmAddress) -> Result<Snapshot> {

@@ -13,13 +13,13 @@ use crate::{
         clock,
         credits::{CreditSource, Credits},
         did::Did,
+        usage::UsageEvent,
     },
     store::{
         Appended, GroupBy, Result, UsageFilter, UsageRow, UsageSum,
         row::{Columns, source_columns},
         without_nul,
     },
-    usage::UsageEvent,
 };
 
 /// Selects [`Columns`] with the rest of the statement given.

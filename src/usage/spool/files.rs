@@ -14,7 +14,7 @@ use super::{
     Inner, LEAST_SEGMENT, Mark, NONE, PASSES, STANDBY, SpoolError,
     segment::{self, HEADER, MAX_RECORD, Segment},
 };
-use crate::usage::UsageEvent;
+use crate::model::usage::UsageEvent;
 
 thread_local! {
     static RECORD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };

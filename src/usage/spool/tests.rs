@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, os::unix::fs::FileExt, time::Instant};
 
 use super::{segment::HEADER, *};
-use crate::{model::credits::Credits, usage::tests::sample};
+use crate::model::{credits::Credits, usage::tests::sample};
 
 fn options(directory: &Path) -> SpoolOptions {
     SpoolOptions {

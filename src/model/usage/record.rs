@@ -8,7 +8,11 @@ use serde::{Deserialize, Deserializer, de::Error};
 use uuid::Uuid;
 
 use super::{CreditSource, NotAnEvent, UsageEvent};
-use crate::model::{address::EvmAddress, address::hex_into, credits::Credits, did::Did};
+use crate::model::{
+    address::{EvmAddress, hex_into},
+    credits::Credits,
+    did::Did,
+};
 
 /// Appends the event.
 pub fn write(event: &UsageEvent, to: &mut Vec<u8>) {
