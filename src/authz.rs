@@ -102,12 +102,6 @@ impl Permit {
         }
     }
 
-    /// Whether the request is metered.
-    #[must_use]
-    pub fn is_metered(&self) -> bool {
-        self.meter.is_some()
-    }
-
     /// Takes the meter out, to settle it: that happens once.
     pub fn take_meter(&mut self) -> Option<Meter> {
         self.meter.take()

@@ -299,7 +299,6 @@ impl ProxyHttp for Gateway {
         let after = ctx.started.elapsed();
         route.metrics.upstream_seconds.observe(after.saturating_sub(ctx.decision).as_secs_f64());
         ctx.answer.status = Some(status);
-        ctx.answer.after = Some(after);
         ctx.answer.reported = reported(&response.headers);
         ctx.answer.trailer_announced = announces_credits(&response.headers);
         let request = session.req_header();
@@ -427,9 +426,7 @@ impl Gateway {
     }
 
     fn listener(&self, local: std::net::SocketAddr) -> Option<Arc<str>> {
-        let by_port = |(address, _): &&(std::net::SocketAddr, Arc<str>)| address.port() == local.port();
-        let exact = self.listeners.iter().find(|listener| by_port(listener) && listener.0.ip() == local.ip());
-        exact.or_else(|| self.listeners.iter().find(by_port)).map(|(_, name)| Arc::clone(name))
+        front::bound_to(&self.listeners, |(address, _)| *address, local).map(|(_, name)| Arc::clone(name))
     }
 }
 

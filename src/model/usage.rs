@@ -84,13 +84,6 @@ impl UsageEvent {
         record::read(before, bytes)
     }
 
-    /// Whether something was delivered to somebody who is known: what the access tables and the backend want to hear
-    /// of (nevermined.md sections 8.2 and 16.9).
-    #[must_use]
-    pub fn is_reportable(&self) -> bool {
-        (200..300).contains(&self.status) && self.holder.is_some() && !self.open
-    }
-
     /// The same event with every text cut to `limit` bytes: what remains when a hostile path does not fit the spool.
     #[must_use]
     pub(crate) fn cut(&self, limit: usize) -> Self {
@@ -186,19 +179,6 @@ pub(crate) mod tests {
         let after = UsageEvent::decode_after(Some(&before), &bytes).unwrap();
         assert_eq!(after, sample(2));
         assert!(Arc::ptr_eq(&after.route, &before.route) && Arc::ptr_eq(&after.user_id, &before.user_id));
-    }
-
-    #[test]
-    fn only_what_was_delivered_to_a_known_holder_is_reported() {
-        for (event, reportable) in [
-            (sample(1), true),
-            (UsageEvent { status: 299, ..sample(1) }, true),
-            (UsageEvent { status: 302, ..sample(1) }, false),
-            (UsageEvent { status: 101, ..sample(1) }, false),
-            (UsageEvent { holder: None, open: true, ..sample(1) }, false),
-        ] {
-            assert_eq!(event.is_reportable(), reportable, "{event:?}");
-        }
     }
 
     proptest! {

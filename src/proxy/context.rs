@@ -100,8 +100,6 @@ pub struct Metered {
 pub struct Answer {
     /// Its status.
     pub status: Option<u16>,
-    /// When its header arrived, counted from the request's arrival.
-    pub after: Option<Duration>,
     /// Body bytes that are still to come, if the header said how many.
     pub remaining: Option<u64>,
     /// Whether credits are still to come in the trailer.

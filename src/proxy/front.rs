@@ -76,10 +76,16 @@ impl<P> FrontDoor<P> {
     fn door(&self, stream: &Stream) -> Option<&Door> {
         let digest = stream.get_socket_digest()?;
         let local = *digest.local_addr()?.as_inet()?;
-        let by_port = |door: &&Door| door.address.port() == local.port();
-        let exact = |door: &&Door| door.address.ip().to_canonical() == local.ip().to_canonical();
-        self.doors.iter().find(|door| by_port(door) && exact(door)).or_else(|| self.doors.iter().find(by_port))
+        bound_to(&self.doors, |door| door.address, local)
     }
+}
+
+/// The listener that a connection with this local address came in by: the one bound to just that address, or else the
+/// one bound to its port on all of them.
+pub(super) fn bound_to<T>(listeners: &[T], bound: impl Fn(&T) -> SocketAddr, local: SocketAddr) -> Option<&T> {
+    let by_port = |listener: &&T| bound(listener).port() == local.port();
+    let exact = |listener: &&T| bound(listener).ip().to_canonical() == local.ip().to_canonical();
+    listeners.iter().find(|listener| by_port(listener) && exact(listener)).or_else(|| listeners.iter().find(by_port))
 }
 
 /// Counts a connection for as long as it is open.
