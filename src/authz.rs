@@ -268,7 +268,7 @@ fn covering(entitlement: &Entitlement, asked: &Asked<'_>) -> Result<usize, Denia
 /// Who pays how much at the most. None where nothing is paid: the plan pays with time, or the caller owns the service.
 /// The replaced system looked at who owns the service, not at who calls, so that nobody ever paid (nevermined.md section 7.4).
 fn payment(identity: &Identity, facts: &ServiceFacts) -> Option<(AccountKey, Credits)> {
-    let Subject::Evm(holder) = identity.subject;
+    let Subject::Evm(holder) = identity.subject else { return None };
     let entitlement = identity.entitlement.as_ref()?;
     let caller_is_owner = facts.owned_by(&entitlement.user_id);
     if facts.plan_kind == PlanKind::Time || caller_is_owner {

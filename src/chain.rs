@@ -11,6 +11,7 @@ mod fake;
 pub mod fault;
 pub mod http;
 pub mod marketplace;
+pub mod neurons;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

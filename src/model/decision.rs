@@ -43,6 +43,8 @@ pub enum Dependency {
     Marketplace,
     /// The chain's JSON-RPC node, which knows balances.
     Chain,
+    /// Who knows neurons and the keys they have published: a Subtensor node, or Pylon.
+    Neurons,
     /// Our own database.
     Store,
     /// The usage spool on disk.
@@ -56,6 +58,7 @@ impl Dependency {
         match self {
             Self::Marketplace => "marketplace",
             Self::Chain => "chain",
+            Self::Neurons => "neurons",
             Self::Store => "store",
             Self::Spool => "spool",
         }
@@ -91,6 +94,7 @@ impl Denial {
             Self::Unavailable(dependency) => match dependency {
                 Dependency::Marketplace => "marketplace_unavailable",
                 Dependency::Chain => "chain_unavailable",
+                Dependency::Neurons => "neurons_unavailable",
                 Dependency::Store => "store_unavailable",
                 Dependency::Spool => "spool_unavailable",
             },

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{address::EvmAddress, clock::Timestamp, did::Did, endpoint::Endpoint, secret::Secret};
+use super::{address::EvmAddress, clock::Timestamp, did::Did, endpoint::Endpoint, hotkey::Hotkey, secret::Secret};
 
 /// Who is calling, and how we know. Produced only by `authn`.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Identity {
 pub enum Subject {
     /// An Ethereum account.
     Evm(EvmAddress),
+    /// A Bittensor hotkey.
+    Hotkey(Hotkey),
 }
 
 /// How an identity was proven.

@@ -50,7 +50,10 @@ impl Gateway {
 fn event(ctx: &Context, meter: &crate::authz::Meter, method: &str, status: u16, charged: Credits) -> UsageEvent {
     let identity = meter.identity();
     let facts = meter.facts();
-    let Subject::Evm(holder) = identity.subject;
+    let holder = match identity.subject {
+        Subject::Evm(holder) => Some(holder),
+        Subject::Hotkey(_) => None,
+    };
     let entitlement = identity.entitlement.as_ref();
     let text = |text: Option<&Arc<str>>| text.map_or_else(|| Arc::from(""), Arc::clone);
     UsageEvent {
@@ -61,7 +64,7 @@ fn event(ctx: &Context, meter: &crate::authz::Meter, method: &str, status: u16, 
         listener: ctx.listener.clone(),
         service: facts.service,
         plan: entitlement.map(|entitlement| entitlement.plan),
-        holder: Some(holder),
+        holder,
         user_id: text(entitlement.map(|entitlement| &entitlement.user_id)),
         owner: text(entitlement.map(|entitlement| &entitlement.owner)),
         endpoint: called(ctx),

@@ -9,16 +9,17 @@ use std::{
 const NOUNS: [&str; 2] = ["model", "config"];
 
 /// Rooms, and the rooms they may use besides the nouns. The composition root sees everything.
-const MAY_USE: [(&str, &[&str]); 18] = [
+const MAY_USE: [(&str, &[&str]); 19] = [
     ("model", &[]),
     ("jose", &[]),
+    ("wallet", &[]),
     ("config", &[]),
     ("metrics", &[]),
     ("telemetry", &[]),
     ("tls", &[]),
     ("chain", &[]),
     ("store", &[]),
-    ("authn", &["jose", "chain"]),
+    ("authn", &["jose", "wallet", "chain"]),
     ("authz", &["chain", "credits"]),
     ("credits", &["chain", "store"]),
     ("usage", &["store", "chain", "credits"]),
@@ -47,7 +48,7 @@ const MAY_USE: [(&str, &[&str]); 18] = [
 ];
 
 /// Outside names, and the rooms that may know them.
-const OUTSIDE: [(&str, &[&str]); 6] = [
+const OUTSIDE: [(&str, &[&str]); 8] = [
     ("pingora", &["proxy", "server"]),
     ("pingora_proxy", &["proxy", "server"]),
     // The demonstration brings a service of its own.
@@ -55,6 +56,8 @@ const OUTSIDE: [(&str, &[&str]); 6] = [
     ("josekit", &["jose"]),
     ("sqlx", &["store"]),
     ("alloy", &["chain", "model"]),
+    ("subxt", &["chain"]),
+    ("sp_core", &["model", "wallet"]),
 ];
 
 /// The text of every file of a room, without its tests.
