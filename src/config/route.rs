@@ -62,6 +62,12 @@ pub enum RouteTarget {
 pub enum CredentialKind {
     /// `nevermined`: an access token in `Authorization` (nevermined.md section 2).
     Nevermined,
+    /// `btauth`: a request signed with a hotkey as btauth/1 says (nexus.md section 6.1).
+    Btauth,
+    /// `epistula`: a request signed with a hotkey as Epistula's version 2 says (nexus.md section 6.2).
+    Epistula,
+    /// `epistula-lite`: the same in the dialect with `X-` before every name, which names no receiver.
+    EpistulaLite,
 }
 
 /// Whose status numbers a refusal carries.
@@ -332,7 +338,15 @@ impl Compatibility {
 
 impl Parse for CredentialKind {
     fn parse(raw: Raw<'_>) -> Result<Self, String> {
-        word(raw, &[("nevermined", Self::Nevermined)])
+        word(
+            raw,
+            &[
+                ("nevermined", Self::Nevermined),
+                ("btauth", Self::Btauth),
+                ("epistula", Self::Epistula),
+                ("epistula-lite", Self::EpistulaLite),
+            ],
+        )
     }
 }
 

@@ -93,6 +93,9 @@ fn who(route: &Route) -> String {
     }
     let kinds = route.accepts.iter().map(|kind| match kind {
         CredentialKind::Nevermined => "Nevermined token",
+        CredentialKind::Btauth => "btauth signature",
+        CredentialKind::Epistula => "Epistula signature",
+        CredentialKind::EpistulaLite => "Epistula signature (lite)",
     });
     let mut text = kinds.collect::<Vec<_>>().join(" or ");
     if !route.services.is_empty() {

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::upstream::HostPort;
-use crate::model::{address::EvmAddress, credits::Credits, did::Did, secret::Secret};
+use crate::model::{address::EvmAddress, credits::Credits, did::Did, hotkey::Hotkey, secret::Secret};
 
 /// A value as it was written.
 #[derive(Clone, Copy)]
@@ -276,6 +276,12 @@ impl Parse for Did {
 impl Parse for EvmAddress {
     fn parse(raw: Raw<'_>) -> Result<Self, String> {
         from_str(raw, "an Ethereum address")
+    }
+}
+
+impl Parse for Hotkey {
+    fn parse(raw: Raw<'_>) -> Result<Self, String> {
+        from_str(raw, "a hotkey")
     }
 }
 

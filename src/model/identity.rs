@@ -35,6 +35,12 @@ pub enum Subject {
 pub enum Proof {
     /// A Nevermined access token (nevermined.md section 2).
     NeverminedToken,
+    /// A request signed as btauth/1 says (nexus.md section 6.1).
+    Btauth,
+    /// A request signed as Epistula's version 2 says (nexus.md section 6.2).
+    Epistula,
+    /// A request signed in Epistula's dialect without a receiver (nexus.md section 6.2).
+    EpistulaLite,
 }
 
 impl Proof {
@@ -43,6 +49,9 @@ impl Proof {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NeverminedToken => "nevermined",
+            Self::Btauth => "btauth",
+            Self::Epistula => "epistula",
+            Self::EpistulaLite => "epistula-lite",
         }
     }
 }
