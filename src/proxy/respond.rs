@@ -22,10 +22,13 @@ pub fn status(denial: &Denial, compatibility: Compatibility) -> u16 {
         | (
             _,
             Denial::BadRequest(_)
+            | Denial::LengthRequired
             | Denial::BodyTooLarge
             | Denial::NoRoute
             | Denial::TooManyRequests { .. }
-            | Denial::Unavailable(Dependency::Spool | Dependency::Store),
+            | Denial::Unavailable(
+                Dependency::Spool | Dependency::Store | Dependency::BodyMemory | Dependency::ReplayMemory,
+            ),
         ) => denial.status(),
         (Compatibility::Nevermined, _) => 401,
     }
@@ -168,6 +171,7 @@ fn explain(denial: &Denial, request_id: &str) -> Bytes {
             return json("insufficient_credits", &message, request_id);
         }
         Denial::TooManyRequests { .. } => ("too_many_requests", "Too many requests; try again later."),
+        Denial::LengthRequired => ("length_required", "A signed body of this size must come with its Content-Length."),
         Denial::BodyTooLarge => ("body_too_large", "The request's body is larger than this service takes."),
         Denial::Unavailable(_) => ("unavailable", "It could not be found out whether this is allowed; try again."),
     };
