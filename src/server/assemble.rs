@@ -10,7 +10,7 @@ use super::STORE_PATIENCE;
 use crate::{
     authn::nevermined::TokenVerifier,
     authz::DecisionPoint,
-    chain::{self, Facts, ServiceFacts, cache, evm, marketplace},
+    chain::{self, Facts, ServiceFacts, cache, evm, marketplace, neurons::Neurons},
     config::{Config, DatabaseTarget, RouteTarget},
     credits::{Books, Ledger, LedgerOptions},
     decision::Decider,
@@ -40,6 +40,8 @@ pub struct Rooms {
     pub facts: Arc<Facts>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
+    /// Which keys neurons have published, if anybody is asked about them.
+    pub neurons: Option<Arc<Neurons>>,
     /// The runtime for outside questions.
     pub outside: Handle,
 }
@@ -112,7 +114,7 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Movers)> {
     let writer_stats = writer.stats();
     let reporter = reporter(config, &store)?;
     let report_stats = reporter.as_ref().map(Reporter::stats);
-    let rooms = Rooms { store, spool, writer_stats, report_stats, facts, ledger, outside };
+    let rooms = Rooms { store, spool, writer_stats, report_stats, facts, ledger, neurons: None, outside };
     Ok((rooms, Movers { writer, reporter }))
 }
 
@@ -222,7 +224,8 @@ impl Reloading {
 /// When a setting cannot be honoured.
 pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Result<(Serving, Option<Decider>)> {
     let tokens = tokens(config)?.map(Arc::new);
-    let decisions = Arc::new(DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger)));
+    let decisions =
+        Arc::new(DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger), rooms.neurons.clone()));
     let asked_about = config.routes.iter().find(|route| route.target == RouteTarget::Token);
     let decider = asked_about.zip(tokens.clone()).map(|(route, tokens)| Decider {
         route: route.clone(),
@@ -233,6 +236,7 @@ pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Res
         routes: Routes::new(&config.routes, metrics),
         upstreams: Upstreams::new(&config.egress, config.upstreams.clone(), rooms.outside.clone()),
         tokens,
+        neurons: rooms.neurons.clone(),
         decisions,
         trusted_proxies: config.server.trusted_proxies.clone(),
         max_header_bytes: config.server.max_header_bytes,
