@@ -6,21 +6,24 @@
 
 mod answer;
 pub mod context;
+pub mod credentials;
 pub mod front;
 pub mod headers;
+pub mod hold;
 mod ids;
 pub mod request;
 pub mod respond;
 pub mod routes;
 mod settle;
+pub mod signed;
 pub mod upstream;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use ipnet::IpNet;
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
@@ -34,21 +37,26 @@ pub use self::ids::Ids;
 use self::{
     answer::{announces_credits, content_length, has_no_body, reported},
     context::{Context, Metered, NormalTarget},
+    credentials::Caller,
     headers::{Authorization as Passed, IdentityHeaders, Told},
+    hold::Stop,
+    respond::{Refusal, Wanted},
     routes::Routes,
+    signed::Signed,
     upstream::{NoWay, Upstreams},
 };
 use crate::{
-    authn::{Authorization, Presented, nevermined::TokenVerifier},
+    authn::{nevermined::TokenVerifier, signed::Unverified},
     authz::{Asked, DecisionPoint, Destination, Permit},
-    config::{Compatibility, CredentialKind, WhenFull},
+    chain::neurons::Neurons,
+    config::WhenFull,
     metrics::{Metrics, RouteMetrics},
     model::{
-        clock::{self, Timestamp},
-        credits,
+        clock, credits,
         decision::{Denial, Dependency},
         did::Did,
     },
+    replay::Replays,
     telemetry::{AccessLog, Line},
     usage::spool::Spool,
 };
@@ -61,6 +69,10 @@ pub struct Serving {
     pub upstreams: Upstreams,
     /// Reads access tokens; none: no route accepts them.
     pub tokens: Option<Arc<TokenVerifier>>,
+    /// Knows which keys neurons have published; none: no route accepts client certificates.
+    pub neurons: Option<Arc<Neurons>>,
+    /// What is asked of signed requests; none: no route accepts them.
+    pub signed: Option<Signed>,
     /// Decides.
     pub decisions: Arc<DecisionPoint>,
     /// Whose `X-Forwarded-*` are believed.
@@ -89,12 +101,25 @@ pub struct Gateway {
     pub access_log: Option<Arc<AccessLog>>,
     /// Names of the listeners, by what they are bound to.
     pub listeners: Vec<(std::net::SocketAddr, Arc<str>)>,
+    /// Knows which signed requests have been used.
+    pub replays: Arc<Replays>,
     /// Makes request ids.
     pub ids: Ids,
 }
 
 impl Gateway {
-    /// Decides on a request, from its header alone.
+    /// Decides on a request. Nothing of it has gone anywhere when this returns.
+    async fn verdict(&self, session: &mut Session, ctx: &mut Context) -> Result<Verdict, Stop> {
+        match self.decide(session, ctx).await? {
+            Verdict::Prove(claim) => {
+                self.prove(session, ctx, &claim).await?;
+                Ok(self.decide(session, ctx).await?)
+            }
+            verdict => Ok(verdict),
+        }
+    }
+
+    /// Decides on a request, from its header and what has been proven of it.
     async fn decide(&self, session: &Session, ctx: &mut Context) -> Result<Verdict, Denial> {
         let request = session.req_header();
         let serving = Arc::clone(&ctx.serving);
@@ -110,17 +135,19 @@ impl Gateway {
         if content_length(&request.headers).is_some_and(|length| length > route.config.max_body_bytes) {
             return Err(Denial::BodyTooLarge);
         }
-        let authorization = request.headers.get_all(header::AUTHORIZATION).iter().map(http::HeaderValue::as_bytes);
-        let presented = Presented { authorization: Authorization::from_values(authorization)? };
-        let identity = match &serving.tokens {
-            Some(tokens) if route.config.accepts.contains(&CredentialKind::Nevermined) => {
-                tokens.identify(&presented, Timestamp::now())?
-            }
-            _ => None,
+        let identity = match &ctx.proven {
+            Some(proven) => Some(Arc::clone(&proven.identity)),
+            None => match serving.identify(&route.config, session, &mut ctx.presented).await? {
+                Caller::Known(identity) => Some(identity),
+                Caller::Claimed(claim) => return Ok(Verdict::Prove(claim)),
+                Caller::Unknown => None,
+            },
         };
+        ctx.identity.clone_from(&identity);
         let unverified_service = screened.host.split_once('.').and_then(|(label, _)| Did::from_label(label));
         let asked = Asked { path, forward_origin: screened.forward_origin.as_ref(), unverified_service };
         let mut permit = serving.decisions.decide(&route.config, identity, &asked).await?;
+        self.use_once(ctx).await?;
         if let Some(meter) = permit.take_meter() {
             let room = match self.spool.reserve() {
                 Ok(room) => Some(room),
@@ -134,7 +161,7 @@ impl Gateway {
     }
 
     fn told<'a>(ctx: &'a Context, texts: &'a mut Texts) -> Option<Told<'a>> {
-        let Texts { host, scope, id } = texts;
+        let Texts { host, scope, hotkey, id } = texts;
         let permit = ctx.permit.as_ref()?;
         let route = &ctx.route.as_ref()?.config;
         let host = match permit.destination()? {
@@ -161,13 +188,16 @@ impl Gateway {
             (Some(identity), Some(endpoint), Some(tokens)) => {
                 tokens.authorization_for(identity, endpoint).map_or(Passed::Remove, Passed::Replace)
             }
-            (None, None, _) => Passed::Keep,
+            (_, None, _) if !route.reads_authorization() => Passed::Keep,
             _ => Passed::Remove,
         };
+        *hotkey = permit.identity().and_then(|identity| identity.subject.hotkey());
+        let hotkey = hotkey.as_deref();
         let trusted =
             ctx.client.is_some_and(|client| ctx.serving.trusted_proxies.iter().any(|net| net.contains(&client)));
         let scheme = if ctx.tls { "https" } else { "http" };
-        Some(Told { client: ctx.client, trusted, scheme, identity, authorization, host, request_id: ctx.id_text(id) })
+        let request_id = ctx.id_text(id);
+        Some(Told { client: ctx.client, trusted, scheme, identity, hotkey, authorization, host, request_id })
     }
 }
 
@@ -175,6 +205,7 @@ impl Gateway {
 struct Texts {
     host: Option<String>,
     scope: [u8; 71],
+    hotkey: Option<Cow<'static, str>>,
     id: [u8; 36],
 }
 
@@ -184,6 +215,8 @@ enum Verdict {
     Forward,
     /// It is a browser's question, which is answered here.
     Preflight,
+    /// It is signed, and the signature has to be verified first.
+    Prove(Box<Unverified>),
 }
 
 #[async_trait]
@@ -212,7 +245,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        let verdict = self.decide(session, ctx).await;
+        let verdict = self.verdict(session, ctx).await;
         ctx.decision = ctx.started.elapsed();
         if let Some(route) = &ctx.route {
             route.metrics.decision_seconds.observe(ctx.decision.as_secs_f64());
@@ -220,17 +253,21 @@ impl ProxyHttp for Gateway {
         let cors = ctx.route.as_ref().and_then(|route| route.config.cors.as_ref());
         match verdict {
             Ok(Verdict::Forward) => Ok(false),
+            Ok(Verdict::Prove(_)) => {
+                Err(Error::explain(ErrorType::InternalError, "proven and asked for a proof again"))
+            }
+            Err(Stop::Broken(error)) => Err(error),
             Ok(Verdict::Preflight) => {
                 if let Some(cors) = cors {
                     respond::preflight(session, cors).await?;
                 }
                 Ok(true)
             }
-            Err(denial) => {
-                let route = ctx.route.as_ref();
-                let compatibility = route.map_or(Compatibility::Standard, |route| route.config.compatibility);
-                respond::refuse(session, &denial, compatibility, cors, ctx.id_text(&mut [0; 36])).await?;
-                let route = route.map_or("-", |route| &*route.name);
+            Err(Stop::Denied(denial)) => {
+                let wanted = ctx.route.as_ref().map_or(Wanted::NOTHING, |route| Wanted::by(&route.config));
+                let refusal = Refusal { denial: &denial, wanted, presented: ctx.presented };
+                respond::refuse(session, &refusal, cors, ctx.id_text(&mut [0; 36])).await?;
+                let route = ctx.route.as_ref().map_or("-", |route| &*route.name);
                 self.metrics.denials.with_label_values(&[route, denial.reason()]).inc();
                 ctx.denial = Some(denial);
                 Ok(true)
@@ -245,9 +282,14 @@ impl ProxyHttp for Gateway {
         _: bool,
         ctx: &mut Context,
     ) -> Result<()> {
+        let upgraded = ctx.answer.status == Some(101);
+        if let Some(held) = &ctx.held
+            && !upgraded
+        {
+            return held.replace(body);
+        }
         let length = body.as_ref().map_or(0, Bytes::len);
         ctx.received = ctx.received.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
-        let upgraded = ctx.answer.status == Some(101);
         if !upgraded && ctx.route.as_ref().is_some_and(|route| ctx.received > route.config.max_body_bytes) {
             ctx.failure = Some("body_too_large");
             return Err(Error::explain(ErrorType::HTTPStatus(413), "request body"));
@@ -275,12 +317,16 @@ impl ProxyHttp for Gateway {
         upstream_request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        let mut texts = Texts { host: None, scope: [0; 71], id: [0; 36] };
+        let mut texts = Texts { host: None, scope: [0; 71], hotkey: None, id: [0; 36] };
         let told = Self::told(ctx, &mut texts);
         let told = told.ok_or_else(|| Error::explain(ErrorType::InternalError, "no permit"))?;
         headers::to_upstream(upstream_request, &told)?;
         if let Some(target) = &ctx.target {
             upstream_request.set_raw_path(target.as_str().as_bytes())?;
+        }
+        if ctx.held.is_some() {
+            // The client has been told to send, and has sent.
+            upstream_request.remove_header(&http::header::EXPECT);
         }
         Ok(())
     }
@@ -299,6 +345,9 @@ impl ProxyHttp for Gateway {
         let after = ctx.started.elapsed();
         route.metrics.upstream_seconds.observe(after.saturating_sub(ctx.decision).as_secs_f64());
         ctx.answer.status = Some(status);
+        if let Some(held) = &mut ctx.held {
+            held.release();
+        }
         ctx.answer.reported = reported(&response.headers);
         ctx.answer.trailer_announced = announces_credits(&response.headers);
         let request = session.req_header();
@@ -381,8 +430,7 @@ impl ProxyHttp for Gateway {
         } else {
             tracing::debug!(request_id = %ctx.id, route, kind, %error, "the request failed");
         }
-        let answered = session.response_written().is_some();
-        if status > 0 && !answered {
+        if status > 0 && answered_with(session) == 0 {
             let cors = ctx.route.as_ref().and_then(|route| route.config.cors.as_ref());
             // The client may be gone; there is nobody to tell then.
             let _ = respond::failed(session, status, cors, ctx.id_text(&mut [0; 36])).await;
@@ -399,7 +447,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
-        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        let status = answered_with(session);
         if ctx.meter.is_some() {
             self.settle_unfinished(session, error, ctx, status);
         }
@@ -439,6 +487,12 @@ const MAX_ATTEMPTS: usize = 3;
 /// How long the rest of a refused request's body is read, so that its connection can be used again.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The status of the answer; 0: there is none yet. Leave to send the body is no answer.
+fn answered_with(session: &Session) -> u16 {
+    let written = session.response_written().map_or(0, |response| response.status.as_u16());
+    if matches!(written, 100 | 102..200) { 0 } else { written }
+}
+
 /// The status and the metric label of a failure.
 fn failure_of(error: &Error) -> (u16, &'static str) {
     match (error.etype(), error.esource()) {
@@ -464,13 +518,17 @@ fn failure_of(error: &Error) -> (u16, &'static str) {
 
 fn write_line(log: &AccessLog, session: &Session, ctx: &Context, status: u16) {
     let request = session.req_header();
-    let identity = ctx.permit.as_ref().and_then(|permit| permit.identity());
+    let identity = ctx.identity.as_ref();
     let verdict = match (&ctx.denial, &ctx.permit) {
         (Some(_), _) => "deny",
         (None, Some(permit)) if permit.identity().is_none() => "open",
         (None, Some(_)) => "permit",
         (None, None) => "none",
     };
+    let subject = identity.and_then(|identity| match &identity.entitlement {
+        Some(entitlement) => Some(Cow::Borrowed(&*entitlement.user_id)),
+        None => identity.subject.hotkey(),
+    });
     let raw_path = request.raw_path();
     let unparsed = raw_path.split(|byte| *byte == b'?').next().unwrap_or_default();
     log.append(&Line {
@@ -489,7 +547,7 @@ fn write_line(log: &AccessLog, session: &Session, ctx: &Context, status: u16) {
         bytes_sent: session.body_bytes_sent(),
         bytes_received: session.body_bytes_read(),
         proof: identity.map(|identity| identity.proof.as_str()),
-        subject: identity.and_then(|identity| Some(&*identity.entitlement.as_ref()?.user_id)),
+        subject: subject.as_deref(),
         verdict,
         reason: ctx.denial.as_ref().map(Denial::reason).or(ctx.failure),
         charged: ctx.charged.map(credits::Credits::get),

@@ -30,7 +30,7 @@ pub struct Replays {
 
 enum Place {
     /// Here: nobody else may admit the same requests.
-    Memory(Memory),
+    Memory(Box<Memory>),
     /// In the database, which is asked on the runtime for outside questions and waited for so long.
     Store(Store, Handle, Duration),
 }
@@ -52,7 +52,7 @@ impl Replays {
     /// ahead: what was signed earlier may have been used before this process was there.
     #[must_use]
     pub fn in_memory(started_micros: i64) -> Self {
-        Self { place: Place::Memory(Memory::new(started_micros)), counts: Default::default() }
+        Self { place: Place::Memory(Box::new(Memory::new(started_micros))), counts: Default::default() }
     }
 
     /// In the database, for all gateways that share it.

@@ -19,7 +19,7 @@ use http::{HeaderMap, Method};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    config::{CredentialKind, SignedRequests},
+    config::SignedRequests,
     model::{
         address::hex_decode,
         decision::Denial,
@@ -96,17 +96,6 @@ pub fn presented(headers: &HeaderMap, protocol: Protocol) -> Result<Option<Unver
 }
 
 impl Protocol {
-    /// The protocol of a kind of credential, if it is a signature.
-    #[must_use]
-    pub fn of(kind: CredentialKind) -> Option<Self> {
-        match kind {
-            CredentialKind::Btauth => Some(Self::Btauth),
-            CredentialKind::Epistula => Some(Self::Epistula),
-            CredentialKind::EpistulaLite => Some(Self::EpistulaLite),
-            CredentialKind::Nevermined => None,
-        }
-    }
-
     fn is_in(self, headers: &HeaderMap) -> bool {
         let names: &[&str] = match self {
             Self::Btauth => &btauth::NAMES,
@@ -171,10 +160,9 @@ impl Unverified {
         self.check(terms, now_nanos)?;
         let message = self.message(sent);
         substrate::verify(&self.sender, self.scheme, &message, &self.signature).map_err(|error| {
-            Denial::InvalidCredential(match (error, self.scheme) {
-                (NotSigned::NotAKey, Scheme::Sr25519) => "unsupported_key_type",
-                // An ordinary account whose sender has said the wrong scheme.
-                (NotSigned::NotAKey, Scheme::Ed25519) | (NotSigned::WeakKey | NotSigned::Forged, _) => "bad_signature",
+            Denial::InvalidCredential(match error {
+                NotSigned::NotAKey => "unsupported_key_type",
+                NotSigned::WeakKey | NotSigned::Forged => "bad_signature",
             })
         })?;
         let identity = Identity {

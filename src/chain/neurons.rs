@@ -5,7 +5,7 @@
 //! ago does not exist: a stranger can cause no questions to the outside.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,6 +22,7 @@ use crate::model::{
 /// The tables.
 pub struct Neurons {
     subnets: HashMap<NetUid, ArcSwapOption<Read>>,
+    own_keys: HashMap<NetUid, ArcSwapOption<PublishedKey>>,
     stale_for: Duration,
     clock: Clock,
 }
@@ -37,8 +38,10 @@ impl Neurons {
     /// after it was read; then nobody is admitted by it.
     #[must_use]
     pub fn new(netuids: impl IntoIterator<Item = NetUid>, stale_for: Duration, clock: Clock) -> Self {
+        let netuids: HashSet<NetUid> = netuids.into_iter().collect();
+        let own_keys = netuids.iter().map(|netuid| (*netuid, ArcSwapOption::empty())).collect();
         let subnets = netuids.into_iter().map(|netuid| (netuid, ArcSwapOption::empty())).collect();
-        Self { subnets, stale_for, clock }
+        Self { subnets, own_keys, stale_for, clock }
     }
 
     /// Replaces the table of a subnet by one that has just been read.
@@ -54,6 +57,22 @@ impl Neurons {
     /// [`Denial::Unavailable`] when there is no table, or only one that is too old.
     pub async fn key(&self, netuid: NetUid, hotkey: &Hotkey) -> Result<Option<PublishedKey>, Denial> {
         Ok(self.table(netuid)?.subnet.keys.get(hotkey).copied())
+    }
+
+    /// Says which key the neuron that this gateway itself is has published, if it has.
+    pub fn publish_own_key(&self, netuid: NetUid, key: Option<PublishedKey>) {
+        if let Some(slot) = self.own_keys.get(&netuid) {
+            slot.store(key.map(Arc::new));
+        }
+    }
+
+    /// The key that the neuron which this gateway itself is has published; None: none, or the source knows of no such neuron.
+    ///
+    /// # Errors
+    /// As [`Self::key`]: the key is as old as the table.
+    pub fn own_key(&self, netuid: NetUid) -> Result<Option<PublishedKey>, Denial> {
+        self.table(netuid)?;
+        Ok(self.own_keys.get(&netuid).and_then(ArcSwapOption::load_full).map(|key| *key))
     }
 
     /// The neuron of a hotkey; None: it is not registered.

@@ -8,10 +8,11 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Serving, routes::ServedRoute};
+use super::{Serving, hold::Held, routes::ServedRoute, signed::Proven};
 use crate::{
     authz::{Meter, Permit},
-    model::{credits::Credits, decision::Denial},
+    config::CredentialKind,
+    model::{credits::Credits, decision::Denial, identity::Identity},
     usage::spool::Reservation,
 };
 
@@ -35,6 +36,14 @@ pub struct Context {
     pub route: Option<Arc<ServedRoute>>,
     /// Path and query in normal form: what was decided on is what is sent.
     pub target: Option<NormalTarget>,
+    /// The kind of credential that it brought.
+    pub presented: Option<CredentialKind>,
+    /// Who sent it, once that is proven: also where it is refused all the same.
+    pub identity: Option<Arc<Identity>>,
+    /// That it is its sender's, if it is signed.
+    pub proven: Option<Proven>,
+    /// Its body, if that had to be read before anything could be decided.
+    pub held: Option<Held>,
     /// Leave to forward it.
     pub permit: Option<Permit>,
     /// What it will cost. Gone once it is settled.
@@ -122,6 +131,10 @@ impl Context {
             client: None,
             route: None,
             target: None,
+            presented: None,
+            identity: None,
+            proven: None,
+            held: None,
             permit: None,
             meter: None,
             decision: Duration::ZERO,

@@ -10,13 +10,14 @@ use super::STORE_PATIENCE;
 use crate::{
     authn::nevermined::TokenVerifier,
     authz::DecisionPoint,
-    chain::{self, Facts, ServiceFacts, cache, evm, marketplace},
-    config::{Config, DatabaseTarget, RouteTarget},
+    chain::{self, Facts, ServiceFacts, cache, evm, marketplace, neurons::Neurons},
+    config::{Config, DatabaseTarget, Replay, RouteTarget},
     credits::{Books, Ledger, LedgerOptions},
     decision::Decider,
     metrics::Metrics,
-    model::{endpoint::Origin, secret::Secret},
-    proxy::{Serving, routes::Routes, upstream::Upstreams},
+    model::{clock, endpoint::Origin, secret::Secret},
+    proxy::{Serving, hold::Budget, routes::Routes, signed::Signed, upstream::Upstreams},
+    replay::Replays,
     store::{Store, StoreOptions, StoreTarget},
     usage::{
         report::{ReportOptions, ReportStats, Reporter},
@@ -40,6 +41,10 @@ pub struct Rooms {
     pub facts: Arc<Facts>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
+    /// Which keys neurons have published, if anybody is asked about them.
+    pub neurons: Option<Arc<Neurons>>,
+    /// Signed requests that have been used.
+    pub replays: Arc<Replays>,
     /// The runtime for outside questions.
     pub outside: Handle,
 }
@@ -112,8 +117,23 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Movers)> {
     let writer_stats = writer.stats();
     let reporter = reporter(config, &store)?;
     let report_stats = reporter.as_ref().map(Reporter::stats);
-    let rooms = Rooms { store, spool, writer_stats, report_stats, facts, ledger, outside };
+    let replays = match replay_place(config) {
+        Replay::Memory => Replays::in_memory(clock::now_micros()),
+        Replay::Store => Replays::in_store(store.clone(), outside.clone(), timeout),
+    };
+    let replays = Arc::new(replays);
+    let rooms = Rooms { store, spool, writer_stats, report_stats, facts, ledger, neurons: None, replays, outside };
     Ok((rooms, Movers { writer, reporter }))
+}
+
+/// Gateways may share Postgres, and then they must share this. `SQLite` would write each request to its disk for nobody.
+#[must_use]
+pub fn replay_place(config: &Config) -> Replay {
+    let chosen = config.signed_requests.as_ref().and_then(|settings| settings.replay);
+    chosen.unwrap_or(match config.database.target {
+        DatabaseTarget::Postgres(_) => Replay::Store,
+        DatabaseTarget::Sqlite(_) => Replay::Memory,
+    })
 }
 
 /// How old a local balance may be while the store is away.
@@ -222,7 +242,8 @@ impl Reloading {
 /// When a setting cannot be honoured.
 pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Result<(Serving, Option<Decider>)> {
     let tokens = tokens(config)?.map(Arc::new);
-    let decisions = Arc::new(DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger)));
+    let decisions =
+        Arc::new(DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger), rooms.neurons.clone()));
     let asked_about = config.routes.iter().find(|route| route.target == RouteTarget::Token);
     let decider = asked_about.zip(tokens.clone()).map(|(route, tokens)| Decider {
         route: route.clone(),
@@ -233,6 +254,11 @@ pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Res
         routes: Routes::new(&config.routes, metrics),
         upstreams: Upstreams::new(&config.egress, config.upstreams.clone(), rooms.outside.clone()),
         tokens,
+        neurons: rooms.neurons.clone(),
+        signed: config
+            .signed_requests
+            .clone()
+            .map(|terms| Signed { bodies: Budget::new(terms.max_held_bytes, metrics.held_body_bytes.clone()), terms }),
         decisions,
         trusted_proxies: config.server.trusted_proxies.clone(),
         max_header_bytes: config.server.max_header_bytes,

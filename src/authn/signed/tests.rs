@@ -6,7 +6,6 @@ use serde_json::Value;
 
 use super::*;
 
-const ALICE: &str = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
 const BOB: &str = "5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty";
 
 fn terms() -> SignedRequests {
@@ -107,9 +106,11 @@ fn the_published_vectors_are_judged_as_published() {
         }
     }
     for (name, expected) in verdicts {
-        let verdict = judge(name, &vector(name), &terms());
-        let verdict =
-            verdict.map(|verified| assert_eq!(verified.identity.subject, Subject::Hotkey(ALICE.parse().unwrap())));
+        let vector = vector(name);
+        let sender = ["X-Bittensor-Hotkey", "Epistula-Signed-By", "X-Epistula-Hotkey"];
+        let sender = sender.iter().find_map(|field| vector["headers"][field].as_str()).unwrap();
+        let verdict = judge(name, &vector, &terms());
+        let verdict = verdict.map(|it| assert_eq!(it.identity.subject, Subject::Hotkey(sender.parse().unwrap())));
         assert_eq!(verdict.map_err(|denial| denial.reason()), expected, "{name}");
     }
 }
@@ -154,8 +155,6 @@ fn every_header_is_there_once_and_says_something() {
             let mut long = headers(&good);
             long.insert(&lower, HeaderValue::from_str(&"1".repeat(10_000)).unwrap());
             for (what, headers) in [("twice", twice), ("gone", gone), ("empty", empty), ("long", long)] {
-                let mut changed = good.clone();
-                changed["headers"] = Value::Object(Default::default());
                 let protocol = [Protocol::Btauth, Protocol::Epistula, Protocol::EpistulaLite];
                 let protocol = *protocol.iter().find(|protocol| protocol.is_in(&headers)).unwrap();
                 let read = presented(&headers, protocol).and_then(|claim| claim.unwrap().check(&terms(), now(&good)));

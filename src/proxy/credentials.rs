@@ -1,0 +1,112 @@
+//! Who calls: from what a connection and a request bring to an identity.
+
+use std::{any::Any, sync::Arc};
+
+use async_trait::async_trait;
+use http::header;
+use pingora::{listeners::TlsAccept, protocols::tls::TlsRef};
+use pingora_proxy::Session;
+
+use super::Serving;
+use crate::{
+    authn::{
+        Authorization, Presented,
+        certificate::{self, Rules},
+        signed::{self, Protocol, Unverified},
+    },
+    config::{Compatibility, CredentialKind, Route},
+    model::{
+        certificate::ClientCertificate,
+        clock::Timestamp,
+        decision::{Denial, Dependency},
+        identity::Identity,
+    },
+    tls::client::ClientCertificates,
+};
+
+/// Hands a connection's certificate to its requests, through Pingora's digest of the connection.
+///
+/// It is the certificate of the first handshake where a session is resumed, which the verifier does not see again.
+pub struct HandOver(pub Arc<ClientCertificates>);
+
+#[async_trait]
+impl TlsAccept for HandOver {
+    async fn handshake_complete_callback(&self, tls: &TlsRef) -> Option<Arc<dyn Any + Send + Sync>> {
+        let certificate: Arc<ClientCertificate> = self.0.parse(tls.peer_certificate_der()?)?;
+        Some(certificate)
+    }
+}
+
+/// The certificate of the connection by which a request came.
+fn certificate_of(session: &Session) -> Option<&ClientCertificate> {
+    session.digest()?.ssl_digest.as_ref()?.extension.get()
+}
+
+fn claimed(session: &Session, protocol: Protocol) -> Result<Option<Caller>, Denial> {
+    let claim = signed::presented(&session.req_header().headers, protocol)?;
+    Ok(claim.map(|claim| Caller::Claimed(Box::new(claim))))
+}
+
+/// Who calls, as far as the header of a request tells.
+pub(super) enum Caller {
+    /// No credential is there.
+    Unknown,
+    /// This one.
+    Known(Arc<Identity>),
+    /// Whoever signed the request, if it is signed: that takes its body.
+    Claimed(Box<Unverified>),
+}
+
+impl Serving {
+    /// Who calls. The first kind of credential that is presented counts, in the order of the route's `accepts`, and is
+    /// left in `presented`.
+    ///
+    /// A certificate is looked at for every request, because its connection may be older than what its neuron says today.
+    pub(super) async fn identify(
+        &self,
+        route: &Route,
+        session: &Session,
+        presented: &mut Option<CredentialKind>,
+    ) -> Result<Caller, Denial> {
+        let headers = session.req_header().headers.get_all(header::AUTHORIZATION);
+        let authorization = Authorization::from_values(headers.iter().map(http::HeaderValue::as_bytes))?;
+        let now = Timestamp::now();
+        for kind in &route.accepts {
+            *presented = Some(*kind);
+            let caller = match (kind, &self.tokens) {
+                (CredentialKind::Nevermined, Some(tokens)) => {
+                    tokens.identify(&Presented { authorization }, now)?.map(Caller::Known)
+                }
+                (CredentialKind::Nevermined, None) => None,
+                (CredentialKind::ClientCertificate, _) => match certificate_of(session) {
+                    Some(certificate) => Some(Caller::Known(self.neuron(route, certificate, now).await?)),
+                    None => None,
+                },
+                (CredentialKind::Btauth, _) => claimed(session, Protocol::Btauth)?,
+                (CredentialKind::Epistula, _) => claimed(session, Protocol::Epistula)?,
+                (CredentialKind::EpistulaLite, _) => claimed(session, Protocol::EpistulaLite)?,
+            };
+            if let Some(caller) = caller {
+                return Ok(caller);
+            }
+        }
+        *presented = None;
+        Ok(Caller::Unknown)
+    }
+
+    async fn neuron(
+        &self,
+        route: &Route,
+        certificate: &ClientCertificate,
+        now: Timestamp,
+    ) -> Result<Arc<Identity>, Denial> {
+        let (Some(neurons), Some(policy)) = (&self.neurons, &route.neurons) else {
+            return Err(Denial::Unavailable(Dependency::Neurons));
+        };
+        let rules = match route.compatibility {
+            Compatibility::NexusAuth => Rules::NexusAuth,
+            Compatibility::Standard | Compatibility::Nevermined => Rules::Strict,
+        };
+        certificate::identify(certificate, rules, policy.netuid, neurons, now).await.map(Arc::new)
+    }
+}
