@@ -9,7 +9,7 @@ pub mod context;
 pub mod credentials;
 pub mod front;
 pub mod headers;
-pub mod hold;
+pub mod held_body;
 mod ids;
 pub mod request;
 pub mod respond;
@@ -39,7 +39,7 @@ use self::{
     context::{Context, Metered, NormalTarget},
     credentials::Caller,
     headers::{Authorization as Passed, IdentityHeaders, Told},
-    hold::Stop,
+    held_body::Stop,
     respond::{Refusal, Wanted},
     routes::Routes,
     signed::Signed,

@@ -8,7 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Serving, hold::Held, routes::ServedRoute, signed::Proven};
+use super::{Serving, held_body::HeldBody, routes::ServedRoute, signed::Proven};
 use crate::{
     authz::{Meter, Permit},
     config::CredentialKind,
@@ -43,7 +43,7 @@ pub struct Context {
     /// That it is its sender's, if it is signed.
     pub proven: Option<Proven>,
     /// Its body, if that had to be read before anything could be decided.
-    pub held: Option<Held>,
+    pub held: Option<HeldBody>,
     /// Leave to forward it.
     pub permit: Option<Permit>,
     /// What it will cost. Gone once it is settled.

@@ -7,7 +7,7 @@ use pingora_proxy::Session;
 use super::{
     Gateway,
     context::Context,
-    hold::{self, Budget, Stop},
+    held_body::{self, Budget, Stop},
     request,
 };
 use crate::{
@@ -46,7 +46,7 @@ impl Gateway {
         };
         let time_left = claim.check(&signed.terms, clock::now_nanos())?;
         let most = signed.terms.max_body_bytes.min(route.config.max_body_bytes);
-        let held = hold::hold(session, most, time_left, &signed.bodies).await?;
+        let held = held_body::read(session, most, time_left, &signed.bodies).await?;
         let request = session.req_header();
         let target = request::sent_target(request);
         let sent = Sent { method: &request.method, target, body_sha256: &held.sha256 };

@@ -16,7 +16,7 @@ use crate::{
     decision::Decider,
     metrics::Metrics,
     model::{clock, endpoint::Origin, secret::Secret},
-    proxy::{Serving, hold::Budget, routes::Routes, signed::Signed, upstream::Upstreams},
+    proxy::{Serving, held_body::Budget, routes::Routes, signed::Signed, upstream::Upstreams},
     replay::Replays,
     store::{Store, StoreOptions, StoreTarget},
     usage::{

@@ -86,6 +86,12 @@ fn every_mistake_is_reported_at_its_line_and_key() {
             "service[2].id",
             "already the name of service[1].id",
         ),
+        ("[signed_requests]\nreceiver = \"5G\" #!", "signed_requests.receiver", "a hotkey is an SS58 address"),
+        ("[signed_requests]\nmax_age = \"6m\" #!", "signed_requests.max_age", "at most 300 s"),
+        ("[signed_requests]\nepistula_max_age = \"0s\" #!", "signed_requests.epistula_max_age", "longer than nothing"),
+        ("[signed_requests]\nmax_held_bytes = \"1KiB\" #!", "signed_requests.max_held_bytes", "room for one body"),
+        ("[signed_requests]\nmax_held_bytes = \"3GiB\" #!", "signed_requests.max_held_bytes", "at most 2GiB"),
+        ("[signed_requests]\nreplay = \"redis\" #!", "signed_requests.replay", "\"memory\" or \"store\""),
         ("[credits]\nmax_accounts = 0 #!", "credits.max_accounts", "from 1 to"),
         ("[egress]\nallow = \"10.0.0.1/8\" #!", "egress.allow", "bits set"),
         ("[egress]\nextra_ca = \"/no/such\" #!", "egress.extra_ca", "cannot read"),
@@ -208,6 +214,14 @@ fn mistakes_between_sections_are_reported() {
         (
             format!("{SMALL}accepts = [\"client-certificate\"]\ncompatibility = \"nevermined\"\n"),
             "route[1].compatibility: \"nevermined\" knew no client certificates",
+        ),
+        (
+            format!("{SMALL}accepts = [\"btauth\"]\n[route.neurons]\nnetuid = 2\n"),
+            "route[1].accepts: signed requests need a [signed_requests] section",
+        ),
+        (
+            format!("{SMALL}accepts = [\"epistula\"]\n[route.neurons]\nnetuid = 2\n[signed_requests]\n"),
+            "signed_requests.receiver: is missing: our own hotkey",
         ),
         ("a = \n".into(), "t.toml:1: "),
         ("[a]\nx = 1\nx = 2\n".into(), "t.toml:3: duplicate key: `x`"),

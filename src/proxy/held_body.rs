@@ -26,7 +26,7 @@ pub struct Budget {
 }
 
 /// A body that has arrived as a whole.
-pub struct Held {
+pub struct HeldBody {
     body: Option<Bytes>,
     /// How long it is, in bytes.
     pub length: u64,
@@ -104,7 +104,7 @@ impl AsRef<[u8]> for Body {
 ///
 /// # Errors
 /// [`Stop`]. Nothing may be forwarded then.
-pub async fn hold(session: &mut Session, most: u64, within: Duration, budget: &Budget) -> Result<Held, Stop> {
+pub async fn read(session: &mut Session, most: u64, within: Duration, budget: &Budget) -> Result<HeldBody, Stop> {
     let length = announced(session.req_header());
     if length.is_some_and(|length| length > most) {
         return Err(Denial::BodyTooLarge.into());
@@ -112,7 +112,7 @@ pub async fn hold(session: &mut Session, most: u64, within: Duration, budget: &B
     if expects_continue(session.req_header()) {
         session.write_continue_response().await.map_err(|error| Stop::Broken(error.into_down()))?;
     }
-    if let Ok(read) = tokio::time::timeout(within, read(session, length, most, budget)).await {
+    if let Ok(read) = tokio::time::timeout(within, pieces(session, length, most, budget)).await {
         return read;
     }
     // Where in the body the connection is, nobody knows any more.
@@ -120,7 +120,7 @@ pub async fn hold(session: &mut Session, most: u64, within: Duration, budget: &B
     Err(Denial::InvalidCredential("stale").into())
 }
 
-async fn read(session: &mut Session, length: Option<u64>, most: u64, budget: &Budget) -> Result<Held, Stop> {
+async fn pieces(session: &mut Session, length: Option<u64>, most: u64, budget: &Budget) -> Result<HeldBody, Stop> {
     let mut body = Body { bytes: Vec::new(), room: Room { taken: None, held: budget.held.clone() } };
     let mut hash = Sha256::new();
     let mut received = 0_u64;
@@ -145,10 +145,10 @@ async fn read(session: &mut Session, length: Option<u64>, most: u64, budget: &Bu
         return Err(Stop::Broken(Error::explain(ErrorType::InternalError, "a held body cannot be sent on")));
     }
     body.bytes.shrink_to_fit();
-    Ok(Held { body: Some(Bytes::from_owner(body)), length: received, sha256: hash.finalize().into() })
+    Ok(HeldBody { body: Some(Bytes::from_owner(body)), length: received, sha256: hash.finalize().into() })
 }
 
-impl Held {
+impl HeldBody {
     /// Puts the body where Pingora has what it would send. It asks again for another address of the upstream.
     ///
     /// # Errors
