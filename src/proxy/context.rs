@@ -40,6 +40,8 @@ pub struct Context {
     pub presented: Option<CredentialKind>,
     /// Who sent it, once that is proven: also where it is refused all the same.
     pub identity: Option<Arc<Identity>>,
+    /// What it is called, if it is a neuron.
+    pub hotkey: Option<Arc<str>>,
     /// Leave to forward it.
     pub permit: Option<Permit>,
     /// What it will cost. Gone once it is settled.
@@ -129,6 +131,7 @@ impl Context {
             target: None,
             presented: None,
             identity: None,
+            hotkey: None,
             permit: None,
             meter: None,
             decision: Duration::ZERO,

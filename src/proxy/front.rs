@@ -30,7 +30,7 @@ use pingora::{
 use prometheus::{IntCounter, IntGauge};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::model::certificate::ClientCertificate;
+use super::credentials::Peer;
 
 /// One listener, as the front door needs it.
 pub struct Door {
@@ -74,8 +74,7 @@ impl Door {
         };
         // A certificate that does not reach the requests would make them look as if there were none.
         let presented = stream.get_ssl().is_some_and(|tls| tls.peer_certificate_der().is_some());
-        let handed_over =
-            stream.ssl_digest().is_some_and(|digest| digest.extension.get::<ClientCertificate>().is_some());
+        let handed_over = stream.ssl_digest().is_some_and(|digest| digest.extension.get::<Peer>().is_some());
         if presented && !handed_over {
             self.bad_certificate.inc();
             tracing::debug!(listener = &*self.name, "the certificate of a resumed session cannot be read");
