@@ -126,7 +126,7 @@ async fn as_nexus_auth(certificate: &ClientCertificate, netuid: NetUid, neurons:
     let subject = looked_up_by_nexus_auth(&first.text).ok_or(Denial::InvalidCredential("invalid_hotkey"))?;
     let published = match &subject {
         Subject::Hotkey(hotkey) => neurons.key(netuid, hotkey).await?,
-        _ => neurons.own_key(netuid)?,
+        _ => neurons.own_key(netuid).await?,
     };
     let checked = match (published, certificate.key) {
         (None, _) => Err("unknown_hotkey"),

@@ -126,12 +126,6 @@ impl Parse for u16 {
     }
 }
 
-impl Parse for NetUid {
-    fn parse(raw: Raw<'_>) -> Result<Self, String> {
-        u16::parse(raw).map(Self)
-    }
-}
-
 impl Parse for Credits {
     fn parse(raw: Raw<'_>) -> Result<Self, String> {
         u64::parse(raw).map(Self::new)

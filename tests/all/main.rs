@@ -24,6 +24,8 @@ mod forwarding;
 #[cfg(test)]
 mod introspect;
 #[cfg(test)]
+mod neurons;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod support;
