@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::upstream::HostPort;
-use crate::model::{address::EvmAddress, credits::Credits, did::Did, hotkey::Hotkey, neuron::NetUid, secret::Secret};
+use crate::model::{address::EvmAddress, credits::Credits, did::Did, hotkey::Hotkey, secret::Secret};
 
 /// A value as it was written.
 #[derive(Clone, Copy)]
