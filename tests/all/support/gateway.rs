@@ -219,7 +219,7 @@ impl Gateway {
         if let Some((certificate, key)) = &settings.certificate {
             let (certificate, key) = (certificate.display(), key.display());
             write!(text, "[[listener]]\nname = \"tls\"\naddress = \"{}\"\n[listener.tls]\n", self.tls).unwrap();
-            write!(text, "client_certificates = \"{}\"\n", settings.client_certificates).unwrap();
+            writeln!(text, "client_certificates = \"{}\"", settings.client_certificates).unwrap();
             write!(text, "[[listener.tls.certificate]]\ncert = \"{certificate}\"\nkey = \"{key}\"\n").unwrap();
         }
         text.push_str(&settings.rest);
