@@ -18,7 +18,7 @@ mod settle;
 pub mod signed;
 pub mod upstream;
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -144,6 +144,7 @@ impl Gateway {
             },
         };
         ctx.identity.clone_from(&identity);
+        ctx.hotkey = identity.as_ref().and_then(|identity| credentials::address(session, identity.subject));
         let unverified_service = screened.host.split_once('.').and_then(|(label, _)| Did::from_label(label));
         let asked = Asked { path, forward_origin: screened.forward_origin.as_ref(), unverified_service };
         let mut permit = serving.decisions.decide(&route.config, identity, &asked).await?;
@@ -161,7 +162,7 @@ impl Gateway {
     }
 
     fn told<'a>(ctx: &'a Context, texts: &'a mut Texts) -> Option<Told<'a>> {
-        let Texts { host, scope, hotkey, id } = texts;
+        let Texts { host, scope, id } = texts;
         let permit = ctx.permit.as_ref()?;
         let route = &ctx.route.as_ref()?.config;
         let host = match permit.destination()? {
@@ -191,8 +192,7 @@ impl Gateway {
             (_, None, _) if !route.reads_authorization() => Passed::Keep,
             _ => Passed::Remove,
         };
-        *hotkey = permit.identity().and_then(|identity| identity.subject.hotkey());
-        let hotkey = hotkey.as_deref();
+        let hotkey = ctx.hotkey.as_deref();
         let trusted =
             ctx.client.is_some_and(|client| ctx.serving.trusted_proxies.iter().any(|net| net.contains(&client)));
         let scheme = if ctx.tls { "https" } else { "http" };
@@ -205,7 +205,6 @@ impl Gateway {
 struct Texts {
     host: Option<String>,
     scope: [u8; 71],
-    hotkey: Option<Cow<'static, str>>,
     id: [u8; 36],
 }
 
@@ -317,7 +316,7 @@ impl ProxyHttp for Gateway {
         upstream_request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        let mut texts = Texts { host: None, scope: [0; 71], hotkey: None, id: [0; 36] };
+        let mut texts = Texts { host: None, scope: [0; 71], id: [0; 36] };
         let told = Self::told(ctx, &mut texts);
         let told = told.ok_or_else(|| Error::explain(ErrorType::InternalError, "no permit"))?;
         headers::to_upstream(upstream_request, &told)?;
@@ -525,10 +524,7 @@ fn write_line(log: &AccessLog, session: &Session, ctx: &Context, status: u16) {
         (None, Some(_)) => "permit",
         (None, None) => "none",
     };
-    let subject = identity.and_then(|identity| match &identity.entitlement {
-        Some(entitlement) => Some(Cow::Borrowed(&*entitlement.user_id)),
-        None => identity.subject.hotkey(),
-    });
+    let user = identity.and_then(|identity| Some(&*identity.entitlement.as_ref()?.user_id));
     let raw_path = request.raw_path();
     let unparsed = raw_path.split(|byte| *byte == b'?').next().unwrap_or_default();
     log.append(&Line {
@@ -547,7 +543,7 @@ fn write_line(log: &AccessLog, session: &Session, ctx: &Context, status: u16) {
         bytes_sent: session.body_bytes_sent(),
         bytes_received: session.body_bytes_read(),
         proof: identity.map(|identity| identity.proof.as_str()),
-        subject: subject.as_deref(),
+        subject: user.or(ctx.hotkey.as_deref()),
         verdict,
         reason: ctx.denial.as_ref().map(Denial::reason).or(ctx.failure),
         charged: ctx.charged.map(credits::Credits::get),

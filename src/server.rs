@@ -66,6 +66,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
             writer: Arc::clone(&rooms.writer_stats),
             reports: rooms.report_stats.clone(),
             facts: Arc::clone(&rooms.facts),
+            neurons: rooms.neurons.clone(),
             ledger: Arc::clone(&rooms.ledger),
             replays: Arc::clone(&rooms.replays),
             certificates: in_use.clone(),

@@ -115,6 +115,15 @@ fn check_routes(config: &Config, places: &Places<'_>) {
                            or \"required\"";
             section.mistake("accepts", message);
         }
+        // A [neurons] with a mistake in it has been reported already.
+        let nobody_to_ask = config.neurons.is_none() && !places.root.has("neurons");
+        if nobody_to_ask && route.accepts.contains(&CredentialKind::ClientCertificate) {
+            section
+                .mistake("accepts", "\"client-certificate\" needs a [neurons] section: who knows the published keys?");
+        } else if nobody_to_ask && route.neurons.as_ref().is_some_and(NeuronPolicy::asks_neurons) {
+            let message = "signed requests need a [neurons] section: who knows which neurons are registered?";
+            section.mistake("accepts", message);
+        }
         if route.target == RouteTarget::Token && !describes(config, places) {
             section.mistake("upstream", "\"token\" needs a [marketplace] or a [[service]] that describes services");
         }
@@ -178,9 +187,7 @@ fn check_signed_requests(config: &Config, places: &Places<'_>) {
                            or what was signed for another gateway would be taken here";
             root.context.mistake(&root.spot_below("signed_requests", "receiver"), message);
         }
-        let anybody = |policy: &NeuronPolicy| {
-            !policy.registered && !policy.validator_permit && policy.min_stake == 0 && policy.hotkeys.is_none()
-        };
+        let anybody = |policy: &NeuronPolicy| !policy.asks_neurons() && policy.hotkeys.is_none();
         if route.neurons.as_ref().is_some_and(anybody) {
             let warning = format!("route {:?} admits whoever makes a key pair and signs with it", route.name);
             root.context.warn(warning);

@@ -13,7 +13,7 @@ use super::{
     upstream::Upstream,
     value::{Parse, Raw, Size, word},
 };
-use crate::model::did::Did;
+use crate::model::{did::Did, neuron::NetUid};
 
 mod cors;
 mod neurons;
@@ -145,7 +145,8 @@ impl Route {
         }
     }
 
-    pub(super) fn read(section: &Section<'_>, upstreams: &[Upstream]) -> Option<Self> {
+    /// `netuid` is the subnet of `[neurons]`.
+    pub(super) fn read(section: &Section<'_>, upstreams: &[Upstream], netuid: Option<NetUid>) -> Option<Self> {
         let name = section.required::<String>("name", &[]);
         let hosts = section.values("hosts", &[]);
         let path = section.or("path", PathPrefix("/".into())).0;
@@ -159,7 +160,7 @@ impl Route {
         let services: Vec<Did> = section.values("services", &[]);
         let open_endpoints = section.or("open_endpoints", false);
         let cors = section.section("cors");
-        let neurons = NeuronPolicy::read(&section.section("neurons"), &accepts);
+        let neurons = NeuronPolicy::read(&section.section("neurons"), &accepts, netuid);
         let route = Self {
             hosts,
             path,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Config, DatabaseTarget,
+    Config, DatabaseTarget, NeuronSource,
     listener::ClientCertificates,
     route::{CredentialKind, HostPattern, NeuronPolicy, Route, RouteTarget},
 };
@@ -81,6 +81,14 @@ impl Config {
         if let Some(chain) = &self.chain {
             rows.push(row("chain", chain.rpc.to_string()));
         }
+        if let Some(neurons) = &self.neurons {
+            let source = match (neurons.source, &self.pylon, &self.subtensor) {
+                (NeuronSource::Pylon, Some(pylon), _) => format!("Pylon {} as {}", pylon.url, pylon.identity),
+                (NeuronSource::Subtensor, _, Some(node)) => format!("Subtensor {}", node.url),
+                _ => String::new(),
+            };
+            rows.push(row("neurons", format!("{source}, subnet {}", neurons.netuid)));
+        }
         if let Some(report) = &self.usage.report {
             rows.push(row("usage reports", report.url.to_string()));
         }
@@ -123,7 +131,7 @@ fn policy(route: &Route) -> String {
 
 fn neurons(policy: &NeuronPolicy) -> String {
     let mut text = match &policy.hotkeys {
-        Some(listed) => format!("{} listed neurons of subnet {}", listed.len(), policy.netuid),
+        Some(listed) => format!("one of {} listed neurons of subnet {}", listed.len(), policy.netuid),
         None => format!("a neuron of subnet {}", policy.netuid),
     };
     if policy.registered {

@@ -40,6 +40,8 @@ pub struct Context {
     pub presented: Option<CredentialKind>,
     /// Who sent it, once that is proven: also where it is refused all the same.
     pub identity: Option<Arc<Identity>>,
+    /// What it is called, if it is a neuron.
+    pub hotkey: Option<Arc<str>>,
     /// That it is its sender's, if it is signed.
     pub proven: Option<Proven>,
     /// Its body, if that had to be read before anything could be decided.
@@ -133,6 +135,7 @@ impl Context {
             target: None,
             presented: None,
             identity: None,
+            hotkey: None,
             proven: None,
             held: None,
             permit: None,

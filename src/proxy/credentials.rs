@@ -1,6 +1,9 @@
 //! Who calls: from what a connection and a request bring to an identity.
 
-use std::{any::Any, sync::Arc};
+use std::{
+    any::Any,
+    sync::{Arc, OnceLock},
+};
 
 use async_trait::async_trait;
 use http::header;
@@ -19,7 +22,7 @@ use crate::{
         certificate::ClientCertificate,
         clock::Timestamp,
         decision::{Denial, Dependency},
-        identity::Identity,
+        identity::{Identity, Subject},
     },
     tls::client::ClientCertificates,
 };
@@ -32,14 +35,37 @@ pub struct HandOver(pub Arc<ClientCertificates>);
 #[async_trait]
 impl TlsAccept for HandOver {
     async fn handshake_complete_callback(&self, tls: &TlsRef) -> Option<Arc<dyn Any + Send + Sync>> {
-        let certificate: Arc<ClientCertificate> = self.0.parse(tls.peer_certificate_der()?)?;
-        Some(certificate)
+        let certificate = self.0.parse(tls.peer_certificate_der()?)?;
+        Some(Arc::new(Peer { certificate, address: OnceLock::new() }))
     }
 }
 
-/// The certificate of the connection by which a request came.
-fn certificate_of(session: &Session) -> Option<&ClientCertificate> {
-    session.digest()?.ssl_digest.as_ref()?.extension.get()
+/// The other end of a connection, which has a certificate.
+pub struct Peer {
+    certificate: Arc<ClientCertificate>,
+    /// Whom the certificate proved first, and how that is written: base 58 takes longer than the rest of a decision.
+    address: OnceLock<(Subject, Arc<str>)>,
+}
+
+impl Peer {
+    fn of(session: &Session) -> Option<&Self> {
+        session.digest()?.ssl_digest.as_ref()?.extension.get()
+    }
+}
+
+/// What `X-Hotkey` and the access log call a neuron; None: it is none.
+pub(super) fn address(session: &Session, subject: Subject) -> Option<Arc<str>> {
+    if let Some((known, address)) = Peer::of(session).and_then(|peer| peer.address.get())
+        && *known == subject
+    {
+        return Some(Arc::clone(address));
+    }
+    let address: Arc<str> = subject.hotkey()?.into();
+    if let Some(peer) = Peer::of(session) {
+        // Another request may have been quicker, or the neuron has proven itself in another way: then it is not kept.
+        let _ = peer.address.set((subject, Arc::clone(&address)));
+    }
+    Some(address)
 }
 
 fn claimed(session: &Session, protocol: Protocol) -> Result<Option<Caller>, Denial> {
@@ -78,8 +104,8 @@ impl Serving {
                     tokens.identify(&Presented { authorization }, now)?.map(Caller::Known)
                 }
                 (CredentialKind::Nevermined, None) => None,
-                (CredentialKind::ClientCertificate, _) => match certificate_of(session) {
-                    Some(certificate) => Some(Caller::Known(self.neuron(route, certificate, now).await?)),
+                (CredentialKind::ClientCertificate, _) => match Peer::of(session) {
+                    Some(peer) => Some(Caller::Known(self.neuron(route, &peer.certificate, now).await?)),
                     None => None,
                 },
                 (CredentialKind::Btauth, _) => claimed(session, Protocol::Btauth)?,

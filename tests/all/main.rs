@@ -10,6 +10,8 @@ mod authorization;
 #[cfg(test)]
 mod chain;
 #[cfg(test)]
+mod client_certificates;
+#[cfg(test)]
 mod credits;
 #[cfg(test)]
 mod drill_kill;
@@ -21,6 +23,8 @@ mod explain;
 mod forwarding;
 #[cfg(test)]
 mod introspect;
+#[cfg(test)]
+mod neurons;
 #[cfg(test)]
 mod signed_requests;
 #[cfg(test)]

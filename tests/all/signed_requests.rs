@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::body::Frame;
+use serde_json::json;
 
 use super::support::{
     Answer, Gate, Gateway, Part, Reply, Request, Settings, Upstream,
@@ -12,6 +13,7 @@ use super::support::{
     eventually,
     gateway::storm,
     h2,
+    pylon::Pylon,
     signer::{GATEWAY, Signer, Signing, sha256},
     tls::Authority,
 };
@@ -33,7 +35,7 @@ fn settings(upstream: &Upstream, terms: &str) -> Settings {
 fn route(name: &str, accepts: &str, hotkeys: &[String]) -> String {
     format!(
         "[[route]]\nname = \"{name}\"\npath = \"/{name}\"\nupstream = \"miner\"\naccepts = [{accepts}]\n\
-         [route.neurons]\nnetuid = 2\nregistered = false\nhotkeys = {hotkeys:?}\n"
+         [route.neurons]\nregistered = false\nhotkeys = {hotkeys:?}\n"
     )
 }
 
@@ -160,6 +162,37 @@ fn what_was_not_signed_so_goes_nowhere() {
     gateway.logged(|line| line["reason"] == "hotkey_not_listed" && line["subject"] == stranger.hotkey().as_str());
     assert_eq!(upstream.requests(), 0);
     nothing_is_held(&gateway);
+}
+
+#[test]
+fn only_registered_neurons_are_admitted_unless_the_route_says_otherwise() {
+    let (upstream, pylon) = (Upstream::start(), Pylon::start());
+    let (alice, stranger) = (Signer::alice(), Signer::sr25519("//Mallory"));
+    let registered = |signer: &Signer| {
+        let stakes = json!({"alpha": 1.0, "tao": 2.0, "total": 3.0});
+        let hotkey = signer.hotkey();
+        pylon.neurons(&json!({&hotkey: {"uid": 0, "hotkey": hotkey, "validator_permit": false, "stakes": stakes}}));
+    };
+    registered(&alice);
+    let settings = Settings::file()
+        .with(&format!("[signed_requests]\nreceiver = \"{GATEWAY}\"\nmax_skew = \"0s\"\n"))
+        .with(&format!("[[upstream]]\nname = \"miner\"\naddresses = [\"{}\"]\n", upstream.address))
+        .with("[[route]]\nname = \"signed\"\nupstream = \"miner\"\naccepts = [\"btauth\"]\n");
+    let gateway = Gateway::start(pylon.configured(settings, "refresh = \"1s\"\n"));
+    let ask = |signer: &Signer| gateway.send(&Signing::by(signer).btauth(Request::post("/x", body(10))));
+    eventually("the table is there", || (ask(&alice).status == 200).then_some(()));
+    let answer = ask(&stranger);
+    refused(&answer, 403, "not_entitled");
+    assert_eq!(answer.header("www-authenticate"), None);
+    gateway.logged(|line| line["reason"] == "not_registered" && line["proof"] == "btauth");
+    let requests = upstream.requests();
+    registered(&stranger);
+    eventually("the table follows the chain", || (ask(&alice).status == 403).then_some(()));
+    assert_eq!(ask(&stranger).status, 200);
+    assert!(upstream.requests() > requests);
+    let remembered = gateway.metric("tollgate_replay_remembered", &[]);
+    assert_eq!(ask(&alice).status, 403);
+    assert_eq!(gateway.metric("tollgate_replay_remembered", &[]), remembered, "who may not call takes no room");
 }
 
 #[test]

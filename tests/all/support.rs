@@ -10,6 +10,8 @@ pub mod database;
 pub mod gateway;
 pub mod h2;
 pub mod market;
+pub mod neuron;
+pub mod pylon;
 pub mod signer;
 pub mod tls;
 pub mod token;

@@ -14,7 +14,7 @@ use crate::{
 /// Which of the neurons that have proven who they are may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NeuronPolicy {
-    /// `netuid`: the subnet that is asked about.
+    /// `netuid`: the subnet that is asked about. Default: that of `[neurons]`, and none other is possible yet.
     pub netuid: NetUid,
     /// `registered`: only who is registered now. Default false where client certificates alone are accepted: whoever has
     /// a published key is registered, because deregistration deletes it. Default true where signed requests are: anybody
@@ -31,8 +31,9 @@ pub struct NeuronPolicy {
 }
 
 impl NeuronPolicy {
-    /// The policy of a route, if it accepts a proof of being a neuron.
-    pub(super) fn read(section: &Section<'_>, accepts: &[CredentialKind]) -> Option<Self> {
+    /// The policy of a route, if it accepts a proof of being a neuron. `subnet` is the one whose table is read. None: there
+    /// is none, which is a mistake reported elsewhere, or nobody has to be asked.
+    pub(super) fn read(section: &Section<'_>, accepts: &[CredentialKind], subnet: Option<NetUid>) -> Option<Self> {
         let wanted = accepts.iter().any(|kind| kind.proves_neuron());
         let by_signature = accepts.iter().any(|kind| kind.is_signature());
         let netuid = section.optional::<NetUid>("netuid", &[]);
@@ -40,18 +41,27 @@ impl NeuronPolicy {
         if section.is_empty_list("hotkeys") {
             section.mistake("hotkeys", "is a list of nobody; leave it out to admit any");
         }
+        if let (Some(found), Some(subnet)) = (&netuid, subnet)
+            && found.value != subnet
+        {
+            let message = format!("is not {subnet}, the subnet of [neurons]: only that one's table is read");
+            section.context.mistake(&found.at, message);
+        }
         let policy = Self {
-            netuid: netuid.map_or(NetUid(0), |found| found.value),
+            netuid: subnet.unwrap_or(NetUid(0)),
             registered: section.or("registered", by_signature),
             validator_permit: section.or("validator_permit", false),
             min_stake: section.or("min_stake", Stake(0)).0,
             hotkeys: hotkeys.map(|list| list.into_iter().map(|found| found.value).collect()),
             deny_hotkeys: section.values("deny_hotkeys", &[]).into_iter().collect(),
         };
-        if wanted && !section.has("netuid") {
-            section.mistake("netuid", "is missing");
-        }
         wanted.then_some(policy)
+    }
+
+    /// Whether it asks who is registered, and with what.
+    #[must_use]
+    pub fn asks_neurons(&self) -> bool {
+        self.registered || self.validator_permit || self.min_stake > 0
     }
 }
 

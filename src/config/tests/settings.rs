@@ -71,6 +71,22 @@ rpc = "http://r.example"
 timeout = "21s"
 stale_for = "24s"
 ca = "{cert}"
+[neurons]
+netuid = 42
+source = "pylon"
+refresh = "43s"
+stale_for = "44s"
+stalled_for = "45s"
+[pylon]
+url = "http://p.example/base"
+identity = "miner"
+token_file = "{token}"
+timeout = "46s"
+ca = "{cert}"
+[subtensor]
+url = "wss://s.example/key"
+genesis_hash = "0x2f0555cc76fc2840a25a6ea3b9637146806f1f44b090c175ffde2a7e5ab36c03"
+timeout = "47s"
 [[service]]
 id = "{SERVICE}"
 plan = "{SERVICE}"
@@ -141,7 +157,7 @@ accepts = ["client-certificate", "nevermined"]
 services = ["{SERVICE}"]
 compatibility = "nexus-auth"
 [route.neurons]
-netuid = 44
+netuid = 42
 registered = true
 validator_permit = true
 min_stake = 45.5
@@ -152,8 +168,6 @@ name = "s"
 path = "/s"
 upstream = "u"
 accepts = ["btauth", "epistula", "epistula-lite"]
-[route.neurons]
-netuid = 46
 [[route]]
 name = "t"
 upstream = "token"
@@ -166,7 +180,15 @@ format = "text"
         token = files.path("token"),
         key_file = files.path("key"),
     );
-    let shown = format!("{:?}", parse(&text).unwrap_or_else(|error| panic!("{error}")));
+    let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let said = config.summary();
+    for part in [
+        "client certificates optional",
+        "client certificate of one of 1 listed neurons of subnet 42, registered, with validator permit, with stake of 45.5 or more, 1 denied or Nevermined token of did:nv:",
+    ] {
+        assert!(said.contains(part), "no {part} in {said}");
+    }
+    let shown = format!("{config:?}");
     for part in [
         "threads: 3, data_dir: \"d\", grace_period: 1s, trusted_proxies: [10.0.0.0/8]",
         "header_timeout: 2s, body_timeout: 3s, keepalive_timeout: 4s, write_timeout: 5s",
@@ -181,11 +203,15 @@ format = "text"
         "proxy_auth_token: Some([secret]), token_cache_entries: 13, max_token_bytes: 14336",
         "timeout: 15s, freshness: Freshness { fresh_for: 16s, negative_for: 17s, stale_for: 18s, max_entries: 19 }, ca: Some(",
         "max_body_bytes: 20480",
+        "Neurons { netuid: NetUid(42), source: Pylon, refresh: 43s, stale_for: 44s, stalled_for: 45s }",
+        "identity: \"miner\", token: Some([secret]), timeout: 46s, ca: Some(",
+        "Subtensor { url: wss://s.example, genesis_hash: Some([47, 5, 85,",
+        "timeout: 47s",
         "receivers: [5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY, 5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty], \
          require_receiver: false, max_age: 47s, epistula_max_age: 48s, max_skew: 49s, max_body_bytes: 50, \
          max_held_bytes: 51, replay: Some(Memory)",
         "accepts: [Btauth, Epistula, EpistulaLite], services: [], \
-         neurons: Some(NeuronPolicy { netuid: NetUid(46), registered: true,",
+         neurons: Some(NeuronPolicy { netuid: NetUid(42), registered: true,",
         "rpc: http://r.example, timeout: 21s, stale_for: 24s, ca: Some(",
         "plan_kind: Time, price: Price { charge_type: Dynamic, amount: Credits(26), minimum: Some(Credits(27)), maximum: Some(Credits(28)), required: Credits(29) }, owner: \"o\"",
         "credits: Chain { contract: 0x00000000000000000000000000000000000000c0 }, open_endpoints: [\"http://h/x\"]",
@@ -198,7 +224,7 @@ format = "text"
         "compatibility: Nevermined, cors: Some(Cors { allow_origins: List([\"https://o.example\"]), allow_methods: Some(\"PUT,GET\"), allow_headers: Some(\"X-A\"), expose_headers: Some(\"NVMCreditsConsumed,X-B\"), max_age: 41s, allow_credentials: true })",
         "max_body_bytes: 40, hide_credits_header: true, forward: true, preserve_host: false",
         "accepts: [ClientCertificate, Nevermined]",
-        "neurons: Some(NeuronPolicy { netuid: NetUid(44), registered: true, validator_permit: true, min_stake: 45500000000, hotkeys: Some({5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY}), deny_hotkeys: {5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty} }), open_endpoints: false, compatibility: NexusAuth",
+        "neurons: Some(NeuronPolicy { netuid: NetUid(42), registered: true, validator_permit: true, min_stake: 45500000000, hotkeys: Some({5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY}), deny_hotkeys: {5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty} }), open_endpoints: false, compatibility: NexusAuth",
         "open_endpoints: true, compatibility: Standard, cors: None, max_body_bytes: 67108864, hide_credits_header: false, forward: true, preserve_host: false",
         "Log { level: Trace, access: false, format: Text }",
     ] {
