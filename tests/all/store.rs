@@ -483,8 +483,8 @@ async fn a_request_is_used_once_and_forgotten_after_its_end() {
     for fixture in stores().await {
         let store = &fixture.store;
         let nonce = |number: u8, until_micros| Nonce { id: [number; 32], signed_at_micros: THEN, until_micros };
-        let uses = (0..40).map(|_| store.use_nonce(&nonce(1, THEN)));
-        let uses = futures_util::future::join_all(uses.collect::<Vec<_>>()).await;
+        let request = nonce(1, THEN);
+        let uses = futures_util::future::join_all((0..40).map(|_| store.use_nonce(&request))).await;
         let new = uses.into_iter().filter(|new| *new.as_ref().unwrap()).count();
         assert_eq!(new, 1, "{}", fixture.name);
         for number in 2..6 {
