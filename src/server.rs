@@ -28,7 +28,7 @@ use self::lifecycle::{Background, Stopping};
 use crate::{
     admin::{self, Readiness},
     config::{self, Config, ConfigError},
-    decision,
+    decision::introspect,
     metrics::Metrics,
     proxy::{
         Gateway, Ids,
@@ -73,7 +73,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         serve_router(&outside, address, admin::router(watched)).context("the admin listener")?;
     }
     if let Some(introspection) = &config.introspection {
-        let router = decision::router(Arc::clone(&decider), Arc::clone(&metrics));
+        let router = introspect::router(Arc::clone(&decider), Arc::clone(&metrics));
         serve_router(&outside, introspection.address, router).context("the introspection listener")?;
     }
 

@@ -13,7 +13,7 @@ use crate::{
     chain::{self, Facts, ServiceFacts, cache, evm, marketplace},
     config::{Config, DatabaseTarget, RouteTarget},
     credits::{Books, Ledger, LedgerOptions},
-    decision::Decider,
+    decision::introspect::Decider,
     metrics::Metrics,
     model::{endpoint::Origin, secret::Secret},
     proxy::{Serving, routes::Routes, upstream::Upstreams},
