@@ -72,7 +72,7 @@ async fn strictly(
     now: Timestamp,
 ) -> Result<Identity, Denial> {
     let (hotkey, key) = check(certificate, now).map_err(Denial::InvalidCredential)?;
-    let published = neurons.key(netuid, &hotkey).await?;
+    let published = published(neurons, netuid, &hotkey, certificate.key).await?;
     match published {
         // Both are public: how long the comparison takes tells nobody anything.
         Some(PublishedKey::Ed25519(published)) if published == key => {}
@@ -127,8 +127,8 @@ async fn as_nexus_auth(certificate: &ClientCertificate, netuid: NetUid, neurons:
     let first = first.ok_or(Denial::InvalidCredential("no_organization"))?;
     let subject = looked_up_by_nexus_auth(&first.text).ok_or(Denial::InvalidCredential("invalid_hotkey"))?;
     let published = match &subject {
-        Subject::Hotkey(hotkey) => neurons.key(netuid, hotkey).await?,
-        _ => neurons.own_key(netuid)?,
+        Subject::Hotkey(hotkey) => published(neurons, netuid, hotkey, certificate.key).await?,
+        _ => neurons.own_key(netuid).await?,
     };
     let checked = match (published, certificate.key) {
         (None, _) => Err("unknown_hotkey"),
@@ -152,6 +152,23 @@ fn looked_up_by_nexus_auth(organization: &str) -> Option<Subject> {
     match rest.trim() {
         "self" => Some(Subject::OwnNeuron),
         name => name.parse().ok().map(Subject::Hotkey),
+    }
+}
+
+/// What a hotkey has published. If it is not the certificate's key, it is looked at once more: the key may be newer than the
+/// table.
+async fn published(
+    neurons: &Neurons,
+    netuid: NetUid,
+    hotkey: &Hotkey,
+    key: CertificateKey,
+) -> Result<Option<PublishedKey>, Denial> {
+    match (neurons.key(netuid, hotkey).await?, key) {
+        (Some(PublishedKey::Ed25519(published)), CertificateKey::Ed25519(key)) if published != key => {
+            neurons.key_again(netuid, hotkey).await
+        }
+        (Some(PublishedKey::Unusable(_)), CertificateKey::Ed25519(_)) => neurons.key_again(netuid, hotkey).await,
+        (published, _) => Ok(published),
     }
 }
 

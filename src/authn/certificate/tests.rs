@@ -2,11 +2,12 @@ use std::{collections::HashMap, time::Duration};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
+use tokio::runtime::Handle;
 
 use super::*;
 use crate::{
-    chain::cache::Clock,
-    model::{certificate::MalformedCertificate, neuron::Subnet},
+    chain::cache::{self, Cache, Clock},
+    model::{certificate::MalformedCertificate, decision::Dependency, neuron::Subnet},
 };
 
 /// 2026-11-23.
@@ -15,7 +16,6 @@ const NETUID: NetUid = NetUid(2);
 
 /// Keys out of a registry; the one that answers an error is not among them.
 fn neurons(registry: &Value) -> Neurons {
-    let neurons = Neurons::new([NETUID], Duration::from_mins(1), Clock::Steady);
     let certificates = registry["certificates"].as_object().unwrap();
     let published = |entry: &Value| {
         let key = entry["public_key"].as_str()?.trim_start_matches("0x");
@@ -24,8 +24,16 @@ fn neurons(registry: &Value) -> Neurons {
     let keys = certificates.iter().filter_map(|(name, entry)| Some((name.parse().ok()?, published(entry)?)));
     let keys: HashMap<Hotkey, PublishedKey> = keys.collect();
     assert_eq!(keys.len(), 5, "Ferdie's address is none");
+    let own = published(&certificates["self"]);
+    let look_ups = Cache::new(
+        Dependency::Neurons,
+        cache::Options::default(),
+        Clock::Steady,
+        Handle::current(),
+        move |(_, hotkey): (NetUid, Option<Hotkey>)| Box::pin(async move { Ok(own.filter(|_| hotkey.is_none())) }),
+    );
+    let neurons = Neurons::new([NETUID], Duration::from_mins(1), Clock::Steady).with_look_ups(look_ups);
     neurons.publish(NETUID, Subnet { block: 1, keys, neurons: None });
-    neurons.publish_own_key(NETUID, published(&certificates["self"]));
     neurons
 }
 
