@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::STORE_PATIENCE;
 use crate::{
-    authn::nevermined::TokenVerifier,
+    authn::{certificate::Rules, nevermined::TokenVerifier},
     authz::DecisionPoint,
     chain::{
         self, Facts, ServiceFacts, cache, evm, marketplace,
@@ -18,9 +18,9 @@ use crate::{
         },
         pylon::{self, Pylon},
     },
-    config::{Config, DatabaseTarget, NeuronSource, RouteTarget},
+    config::{Compatibility, Config, DatabaseTarget, NeuronSource, RouteTarget},
     credits::{Books, Ledger, LedgerOptions},
-    decision::introspect::Decider,
+    decision::{auth_request, introspect::Decider},
     metrics::Metrics,
     model::{endpoint::Origin, secret::Secret},
     proxy::{Serving, routes::Routes, upstream::Upstreams},
@@ -230,6 +230,23 @@ fn services(config: &Config) -> impl Iterator<Item = ServiceFacts> {
     })
 }
 
+/// The endpoint of nexus-auth, if it is wanted.
+#[must_use]
+pub fn auth_request(config: &Config, rooms: &Rooms, metrics: &Arc<Metrics>) -> Option<Arc<auth_request::Endpoint>> {
+    // Nobody asks for the endpoint without a source of keys (config/checks.rs).
+    let (settings, neurons) = (config.auth_request.as_ref()?, config.neurons.as_ref()?);
+    let options = auth_request::Options {
+        rules: match settings.compatibility {
+            Compatibility::NexusAuth => Rules::NexusAuth,
+            Compatibility::Standard | Compatibility::Nevermined => Rules::Strict,
+        },
+        netuid: neurons.netuid,
+        trusted_peers: settings.trusted_peers.clone(),
+        health_path: settings.health_path.clone(),
+    };
+    Some(auth_request::Endpoint::new(options, Arc::clone(rooms.neurons.as_ref()?), Arc::clone(metrics)))
+}
+
 /// What a reload needs.
 pub struct Reloading {
     /// What stays.
@@ -262,7 +279,8 @@ impl Reloading {
 /// When a setting cannot be honoured.
 pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Result<(Serving, Option<Decider>)> {
     let tokens = tokens(config)?.map(Arc::new);
-    let decisions = Arc::new(DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger)));
+    let decisions =
+        Arc::new(DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger), rooms.neurons.clone()));
     let asked_about = config.routes.iter().find(|route| route.target == RouteTarget::Token);
     let decider = asked_about.zip(tokens.clone()).map(|(route, tokens)| Decider {
         route: route.clone(),
@@ -273,6 +291,7 @@ pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Res
         routes: Routes::new(&config.routes, metrics),
         upstreams: Upstreams::new(&config.egress, config.upstreams.clone(), rooms.outside.clone()),
         tokens,
+        neurons: rooms.neurons.clone(),
         decisions,
         trusted_proxies: config.server.trusted_proxies.clone(),
         max_header_bytes: config.server.max_header_bytes,

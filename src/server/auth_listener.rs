@@ -25,7 +25,7 @@ const MAX_CONNECTIONS: usize = 4096;
 /// headers. Larger ones are answered 431.
 const MAX_HEAD_BYTES: usize = 192 << 10;
 /// How long a head may take, or a connection be idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long questions in flight may take when the gateway stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 

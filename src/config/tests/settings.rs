@@ -25,6 +25,7 @@ name = "l"
 address = "127.0.0.1:1"
 [listener.tls]
 alpn = ["http/1.1"]
+client_certificates = "optional"
 [[listener.tls.certificate]]
 cert = "{cert}"
 key = "{key}"
@@ -140,6 +141,20 @@ expose_headers = ["NVMCreditsConsumed", "X-B"]
 max_age = "41s"
 allow_credentials = true
 [[route]]
+name = "n"
+path = "/n"
+upstream = "u"
+accepts = ["client-certificate", "nevermined"]
+services = ["{SERVICE}"]
+compatibility = "nexus-auth"
+[route.neurons]
+netuid = 44
+registered = true
+validator_permit = true
+min_stake = 45.5
+hotkeys = ["5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"]
+deny_hotkeys = ["5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty"]
+[[route]]
 name = "t"
 upstream = "token"
 open_endpoints = true
@@ -157,7 +172,7 @@ format = "text"
         "header_timeout: 2s, body_timeout: 3s, keepalive_timeout: 4s, write_timeout: 5s",
         "max_header_bytes: 6144, max_connections: 7",
         "name: \"l\", address: 127.0.0.1:1",
-        "names: [\"gateway.example\"] }], alpn_h2: false",
+        "names: [\"gateway.example\"] }], alpn_h2: false, client_certificates: Optional",
         "admin: None, introspection: Some(Introspection { address: 127.0.0.1:2 })",
         "Postgres([secret]), migrate_at_start: false, max_connections: 9, timeout: 8s, access_tables: false",
         "spool_max_bytes: 10485760, segment_bytes: 1048576, sync_interval: 9ms, when_full: ServeUnmetered",
@@ -181,6 +196,8 @@ format = "text"
         "hosts: [Exact(\"a.example\"), Below(\".b.example\")], path: \"/p\", methods: [GET], target: Upstream(0), accepts: [Nevermined]",
         "compatibility: Nevermined, cors: Some(Cors { allow_origins: List([\"https://o.example\"]), allow_methods: Some(\"PUT,GET\"), allow_headers: Some(\"X-A\"), expose_headers: Some(\"NVMCreditsConsumed,X-B\"), max_age: 41s, allow_credentials: true })",
         "max_body_bytes: 40, hide_credits_header: true, forward: true, preserve_host: false",
+        "accepts: [ClientCertificate, Nevermined]",
+        "neurons: Some(NeuronPolicy { netuid: NetUid(44), registered: true, validator_permit: true, min_stake: 45500000000, hotkeys: Some({5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY}), deny_hotkeys: {5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty} }), open_endpoints: false, compatibility: NexusAuth",
         "open_endpoints: true, compatibility: Standard, cors: None, max_body_bytes: 67108864, hide_credits_header: false, forward: true, preserve_host: false",
         "Log { level: Trace, access: false, format: Text }",
     ] {
