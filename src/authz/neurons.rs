@@ -10,7 +10,7 @@ use crate::{
 ///
 /// None is the gateway's own neuron, whose hotkey nobody has told us: it may call where nothing is asked of hotkeys.
 pub(super) fn admit(policy: &NeuronPolicy, neurons: &Neurons, hotkey: Option<&Hotkey>) -> Result<(), Denial> {
-    let asks = policy.registered || policy.validator_permit || policy.min_stake > 0;
+    let asks = policy.asks_neurons();
     let Some(hotkey) = hotkey else {
         let lists = policy.hotkeys.is_some() || !policy.deny_hotkeys.is_empty();
         return if asks || lists { Err(Denial::NotEntitled("hotkey_not_listed")) } else { Ok(()) };

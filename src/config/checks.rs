@@ -120,6 +120,12 @@ fn check_routes(config: &Config, places: &Places<'_>) {
                            or \"required\"";
             section.mistake("accepts", message);
         }
+        let by_neurons = route.accepts.iter().any(|kind| kind.proves_neuron());
+        // A [neurons] with a mistake in it has been reported already.
+        if by_neurons && config.neurons.is_none() && !places.root.has("neurons") {
+            section
+                .mistake("accepts", "\"client-certificate\" needs a [neurons] section: who knows the published keys?");
+        }
         if route.target == RouteTarget::Token && !describes(config, places) {
             section.mistake("upstream", "\"token\" needs a [marketplace] or a [[service]] that describes services");
         }

@@ -205,6 +205,12 @@ impl Subtensor {
     }
 }
 
+impl Parse for NetUid {
+    fn parse(raw: Raw<'_>) -> Result<Self, String> {
+        u16::parse(raw).map(Self)
+    }
+}
+
 impl Parse for NeuronSource {
     fn parse(raw: Raw<'_>) -> Result<Self, String> {
         word(raw, &[("subtensor", Self::Subtensor), ("pylon", Self::Pylon)])

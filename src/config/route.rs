@@ -13,7 +13,7 @@ use super::{
     upstream::Upstream,
     value::{Parse, Raw, Size, word},
 };
-use crate::model::did::Did;
+use crate::model::{did::Did, neuron::NetUid};
 
 mod cors;
 mod neurons;
@@ -139,7 +139,8 @@ impl Route {
         }
     }
 
-    pub(super) fn read(section: &Section<'_>, upstreams: &[Upstream]) -> Option<Self> {
+    /// `netuid` is the subnet of `[neurons]`.
+    pub(super) fn read(section: &Section<'_>, upstreams: &[Upstream], netuid: Option<NetUid>) -> Option<Self> {
         let name = section.required::<String>("name", &[]);
         let hosts = section.values("hosts", &[]);
         let path = section.or("path", PathPrefix("/".into())).0;
@@ -154,7 +155,7 @@ impl Route {
         let open_endpoints = section.or("open_endpoints", false);
         let cors = section.section("cors");
         let by_neurons = accepts.iter().any(|kind| kind.proves_neuron());
-        let neurons = NeuronPolicy::read(&section.section("neurons"), by_neurons);
+        let neurons = NeuronPolicy::read(&section.section("neurons"), netuid).filter(|_| by_neurons);
         let route = Self {
             hosts,
             path,

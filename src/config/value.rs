@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::upstream::HostPort;
-use crate::model::{address::EvmAddress, credits::Credits, did::Did, hotkey::Hotkey, neuron::NetUid, secret::Secret};
+use crate::model::{address::EvmAddress, credits::Credits, did::Did, hotkey::Hotkey, secret::Secret};
 
 /// A value as it was written.
 #[derive(Clone, Copy)]
@@ -123,12 +123,6 @@ impl Parse for u32 {
 impl Parse for u16 {
     fn parse(raw: Raw<'_>) -> Result<Self, String> {
         Self::try_from(u64::parse(raw)?).map_err(|_| "must be at most 65535".into())
-    }
-}
-
-impl Parse for NetUid {
-    fn parse(raw: Raw<'_>) -> Result<Self, String> {
-        u16::parse(raw).map(Self)
     }
 }
 

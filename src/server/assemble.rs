@@ -18,7 +18,7 @@ use crate::{
         },
         pylon::{self, Pylon},
     },
-    config::{Compatibility, Config, DatabaseTarget, NeuronSource, RouteTarget},
+    config::{Compatibility, Config, DatabaseTarget, NeuronPolicy, NeuronSource, Route, RouteTarget},
     credits::{Books, Ledger, LedgerOptions},
     decision::{auth_request, introspect::Decider},
     metrics::Metrics,
@@ -281,6 +281,12 @@ pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Res
     let tokens = tokens(config)?.map(Arc::new);
     let decisions =
         Arc::new(DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger), rooms.neurons.clone()));
+    let asks_neurons = |route: &Route| route.neurons.as_ref().is_some_and(NeuronPolicy::asks_neurons);
+    if let Some(neurons) = &rooms.neurons
+        && config.routes.iter().any(asks_neurons)
+    {
+        neurons.want_registered();
+    }
     let asked_about = config.routes.iter().find(|route| route.target == RouteTarget::Token);
     let decider = asked_about.zip(tokens.clone()).map(|(route, tokens)| Decider {
         route: route.clone(),

@@ -13,7 +13,7 @@ use crate::{
 /// Which of the neurons that have proven who they are may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NeuronPolicy {
-    /// `netuid`: the subnet that is asked about.
+    /// `netuid`: the subnet that is asked about. Default: that of `[neurons]`, and none other is possible yet.
     pub netuid: NetUid,
     /// `registered`: only who is registered now. Default false: whoever has a published key is registered, because
     /// deregistration deletes it.
@@ -29,25 +29,36 @@ pub struct NeuronPolicy {
 }
 
 impl NeuronPolicy {
-    /// The policy of a route, if it accepts a proof of being a neuron.
-    pub(super) fn read(section: &Section<'_>, wanted: bool) -> Option<Self> {
+    /// `subnet` is the one whose table is read. None: there is none, which is a mistake reported elsewhere.
+    pub(super) fn read(section: &Section<'_>, subnet: Option<NetUid>) -> Option<Self> {
         let netuid = section.optional::<NetUid>("netuid", &[]);
         let hotkeys = section.list::<Hotkey>("hotkeys", &[]);
         if section.is_empty_list("hotkeys") {
             section.mistake("hotkeys", "is a list of nobody; leave it out to admit any");
         }
-        let policy = Self {
-            netuid: netuid.map_or(NetUid(0), |found| found.value),
+        if let (Some(found), Some(subnet)) = (&netuid, subnet)
+            && found.value != subnet
+        {
+            let message = format!("is not {subnet}, the subnet of [neurons]: only that one's table is read");
+            section.context.mistake(&found.at, message);
+        }
+        let policy = |netuid| Self {
+            netuid,
             registered: section.or("registered", false),
             validator_permit: section.or("validator_permit", false),
             min_stake: section.or("min_stake", Stake(0)).0,
             hotkeys: hotkeys.map(|list| list.into_iter().map(|found| found.value).collect()),
             deny_hotkeys: section.values("deny_hotkeys", &[]).into_iter().collect(),
         };
-        if wanted && !section.has("netuid") {
-            section.mistake("netuid", "is missing");
-        }
-        wanted.then_some(policy)
+        // Asked for in any case, so that every key counts as known.
+        let policy = policy(subnet.unwrap_or(NetUid(0)));
+        subnet.map(|_| policy)
+    }
+
+    /// Whether it asks who is registered, and with what.
+    #[must_use]
+    pub fn asks_neurons(&self) -> bool {
+        self.registered || self.validator_permit || self.min_stake > 0
     }
 }
 

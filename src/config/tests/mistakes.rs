@@ -213,7 +213,11 @@ fn mistakes_between_sections_are_reported() {
             format!("{SMALL}accepts = [\"client-certificate\"]\n"),
             "route[1].accepts: \"client-certificate\" needs a listener",
         ),
-        (format!("{SMALL}accepts = [\"client-certificate\"]\n"), "route[1].neurons.netuid: is missing"),
+        (format!("{SMALL}accepts = [\"client-certificate\"]\n"), "\"client-certificate\" needs a [neurons] section"),
+        (
+            format!("{by_certificate}netuid = 3\n[neurons]\nnetuid = 2\n[subtensor]\nurl = \"ws://h\"\n"),
+            "route[1].neurons.netuid: is not 2, the subnet of [neurons]",
+        ),
         (format!("{by_certificate}netuid = 70000\n"), "route[1].neurons.netuid: must be at most 65535"),
         (format!("{by_certificate}min_stake = -1\n"), "route[1].neurons.min_stake: must be"),
         (format!("{by_certificate}min_stake = 0.1234567891\n"), "route[1].neurons.min_stake: must be a stake"),
