@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use pingora::{server::ShutdownWatch, services::background::BackgroundService};
 use tokio::{
     runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinHandle,
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -65,6 +66,10 @@ impl Background {
         outside.spawn(watch_certificates(certificates));
         outside.spawn(sweep(Arc::clone(&rooms.ledger)));
         outside.spawn(keep_house(rooms.store.clone(), config.usage.retention, config.database.access_tables));
+        {
+            let _entered = outside.enter();
+            outside.spawn(pass_on_early_end(signal(SignalKind::terminate()), readiness.clone()));
+        }
         outside.spawn(announce(config.listeners.iter().map(|listener| listener.address).collect(), readiness));
         Self { stop, awaited }
     }
@@ -81,7 +86,7 @@ impl Background {
 
 /// Loads the configuration again at every SIGHUP. A mistake in it changes nothing.
 pub async fn reload_on_hangup(load: impl Fn() -> Result<Config, ConfigError> + Send + 'static, reloading: Reloading) {
-    let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    let hangups = signal(SignalKind::hangup());
     let Ok(mut hangups) = hangups.inspect_err(|error| tracing::error!(%error, "SIGHUP cannot be heard")) else {
         return;
     };
@@ -166,6 +171,20 @@ async fn keep_house(store: Store, retention: Option<Duration>, access_tables: bo
 }
 
 const HOUSEKEEPING_ROWS: u32 = 1000;
+
+/// Repeats a SIGTERM until it is heard: Pingora listens for it only some time after it was started, which without listeners of its
+/// own is after everybody was told that we are ready. Until somebody listens, the signal would end the process at once.
+async fn pass_on_early_end(ends: std::io::Result<Signal>, readiness: Readiness) {
+    let Ok(mut ends) = ends else { return };
+    ends.recv().await;
+    loop {
+        sleep(Duration::from_millis(100)).await;
+        if readiness.is_stopping() {
+            break;
+        }
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
+    }
+}
 
 /// Says that the gateway is ready once every listener answers, and ends the process if one never does: Pingora reports
 /// a failed bind by a panic in a task that nobody watches.

@@ -23,7 +23,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("authz", &["chain", "credits"]),
     ("credits", &["chain", "store"]),
     ("usage", &["store", "chain", "credits"]),
-    ("decision", &["authn", "authz", "metrics"]),
+    ("decision", &["authn", "authz", "chain", "metrics"]),
     ("admin", &["chain", "credits", "metrics", "telemetry", "tls", "usage"]),
     ("proxy", &["authn", "authz", "chain", "usage", "tls", "metrics", "telemetry"]),
     (

@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod h2;
 pub mod market;
 pub mod neuron;
+pub mod nginx;
 pub mod pylon;
 pub mod tls;
 pub mod token;
