@@ -135,7 +135,7 @@ fn who(route: &Route) -> String {
 
 fn neurons(policy: &NeuronPolicy) -> String {
     let mut text = match &policy.hotkeys {
-        Some(listed) => format!("{} listed neurons of subnet {}", listed.len(), policy.netuid),
+        Some(listed) => format!("one of {} listed neurons of subnet {}", listed.len(), policy.netuid),
         None => format!("a neuron of subnet {}", policy.netuid),
     };
     if policy.registered {

@@ -58,12 +58,9 @@ impl Door {
         let stream = match tokio::time::timeout(deadline, acceptor.tls_handshake(stream)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
-                match refused_because(&error) {
-                    Some(rustls::Error::NoCertificatesPresented) => self.no_certificate.inc(),
-                    Some(rustls::Error::InvalidCertificate(_)) => self.bad_certificate.inc(),
-                    _ => self.handshake_failed.inc(),
-                }
-                tracing::debug!(listener = &*self.name, reason = %error, "TLS handshake failed");
+                let reason = error.to_string();
+                self.failed(&reason).inc();
+                tracing::debug!(listener = &*self.name, reason, "TLS handshake failed");
                 return None;
             }
             Err(_) => {
@@ -82,12 +79,22 @@ impl Door {
         }
         Some(Box::new(stream))
     }
+
+    /// Where a failed handshake is counted. Pingora keeps only the text of what rustls says.
+    fn failed(&self, reason: &str) -> &IntCounter {
+        if reason.contains(NO_CERTIFICATE) {
+            &self.no_certificate
+        } else if reason.contains(BAD_CERTIFICATE) {
+            &self.bad_certificate
+        } else {
+            &self.handshake_failed
+        }
+    }
 }
 
-/// What rustls found wrong, if it did.
-fn refused_because(error: &pingora::Error) -> Option<&rustls::Error> {
-    error.root_cause().downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref()
-}
+/// How `rustls::Error::NoCertificatesPresented` and `InvalidCertificate` read.
+const NO_CERTIFICATE: &str = "peer sent no certificates";
+const BAD_CERTIFICATE: &str = "invalid peer certificate";
 
 /// Limits on connections.
 #[derive(Clone, Copy, Debug)]
@@ -357,5 +364,20 @@ pub fn header_complete(session: &pingora_proxy::Session) {
     let stream = session.as_downstream().stream();
     if let Some(guarded) = stream.and_then(|stream| stream.as_any().downcast_ref::<Guarded>()) {
         guarded.watch().disarm();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{CertificateError, Error};
+
+    use super::*;
+
+    #[test]
+    fn the_texts_of_the_tls_library_are_known() {
+        assert_eq!(Error::NoCertificatesPresented.to_string(), NO_CERTIFICATE);
+        for wrong in [CertificateError::BadEncoding, CertificateError::BadSignature] {
+            assert!(Error::InvalidCertificate(wrong).to_string().starts_with(BAD_CERTIFICATE));
+        }
     }
 }

@@ -45,7 +45,7 @@ impl Weighter<Box<[u8]>, Arc<ClientCertificate>> for Length {
 
 /// The largest chain that is taken, in bytes. A session ticket carries the chain, and a connection keeps two copies of it;
 /// a neuron's is one certificate of some 350 bytes.
-const MAX_CHAIN_BYTES: usize = 16 << 10;
+const MAX_CHAIN_BYTES: usize = 32 << 10;
 
 /// What stands before the 32 bytes of an Ed25519 key in DER (RFC 8410 §4).
 const ED25519_INFO: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];

@@ -166,7 +166,15 @@ format = "text"
         token = files.path("token"),
         key_file = files.path("key"),
     );
-    let shown = format!("{:?}", parse(&text).unwrap_or_else(|error| panic!("{error}")));
+    let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let said = config.summary();
+    for part in [
+        "client certificates optional",
+        "client certificate of one of 1 listed neurons of subnet 42, registered, with validator permit, with stake of 45.5 or more, 1 denied or Nevermined token of did:nv:",
+    ] {
+        assert!(said.contains(part), "no {part} in {said}");
+    }
+    let shown = format!("{config:?}");
     for part in [
         "threads: 3, data_dir: \"d\", grace_period: 1s, trusted_proxies: [10.0.0.0/8]",
         "header_timeout: 2s, body_timeout: 3s, keepalive_timeout: 4s, write_timeout: 5s",
