@@ -156,8 +156,8 @@ fn check_sources(config: &Config, places: &Places<'_>) {
     if config.marketplace.is_some() && !chain && !root.context.drop_in() {
         root.mistake("chain", "is missing: the credits of the marketplace's services are on chain");
     }
-    // A [neurons] with a mistake in it has been reported already.
-    if config.auth_request.is_some() && config.neurons.is_none() && !root.has("neurons") && !root.context.nexus_auth() {
+    // With another mistake, that one may be the reason.
+    if config.auth_request.is_some() && config.neurons.is_none() && root.context.no_mistakes() {
         root.mistake("auth_request", "needs a [neurons] section: whose certificates are good");
     }
     if config.introspection.is_some() && !root.context.drop_in() {
