@@ -2,6 +2,7 @@
 
 mod node;
 mod pylon;
+mod subtensor;
 
 use std::{
     sync::{Arc, atomic::Ordering},
