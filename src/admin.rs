@@ -59,6 +59,12 @@ impl Readiness {
         self.phase.store(STOPPING, Ordering::Relaxed);
     }
 
+    /// Whether the end has begun.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == STOPPING
+    }
+
     /// What is missing. A slow database is not: the spool exists for that.
     fn missing(&self) -> Option<&'static str> {
         match self.phase.load(Ordering::Relaxed) {

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::STORE_PATIENCE;
 use crate::{
-    authn::nevermined::TokenVerifier,
+    authn::{certificate::Rules, nevermined::TokenVerifier},
     authz::DecisionPoint,
     chain::{
         self, Facts, ServiceFacts, cache, evm, marketplace,
@@ -17,10 +17,11 @@ use crate::{
             reader::{Reader, Source},
         },
         pylon::{self, Pylon},
+        subtensor::{self, table::Watch},
     },
-    config::{Config, DatabaseTarget, NeuronPolicy, NeuronSource, Replay, Route, RouteTarget},
+    config::{Compatibility, Config, DatabaseTarget, NeuronPolicy, NeuronSource, Replay, Route, RouteTarget},
     credits::{Books, Ledger, LedgerOptions},
-    decision::Decider,
+    decision::{auth_request, introspect::Decider},
     metrics::Metrics,
     model::{clock, endpoint::Origin, secret::Secret},
     proxy::{Serving, held_body::Budget, routes::Routes, signed::Signed, upstream::Upstreams},
@@ -230,9 +231,26 @@ fn neurons(config: &Config, outside: &Handle) -> anyhow::Result<Option<Reader>> 
             let look_ups = pylon.look_ups(settings.refresh, options.http.timeout, clock, outside.clone());
             (neurons.with_look_ups(look_ups), Source::Pylon(pylon))
         }
-        _ => anyhow::bail!("this version cannot read the chain itself"),
+        (NeuronSource::Subtensor, ..) if let Some(node) = subtensor(config)? => {
+            (neurons, Source::Subtensor(Box::new(Watch::new(node))))
+        }
+        _ => return Ok(None),
     };
     Ok(Some(Reader { neurons: Arc::new(neurons), netuid, source, refresh: settings.refresh }))
+}
+
+/// The node of the chain of neurons.
+///
+/// # Errors
+/// When its client cannot be built.
+pub fn subtensor(config: &Config) -> anyhow::Result<Option<subtensor::Node>> {
+    let Some(settings) = &config.subtensor else { return Ok(None) };
+    let options = subtensor::Options {
+        url: settings.url.expose().clone(),
+        genesis_hash: settings.genesis_hash,
+        timeout: settings.timeout,
+    };
+    subtensor::Node::new(options).map(Some).context("[subtensor]")
 }
 
 fn services(config: &Config) -> impl Iterator<Item = ServiceFacts> {
@@ -246,6 +264,23 @@ fn services(config: &Config) -> impl Iterator<Item = ServiceFacts> {
         source: service.credits,
         open_endpoints: service.open_endpoints.clone(),
     })
+}
+
+/// The endpoint of nexus-auth, if it is wanted.
+#[must_use]
+pub fn auth_request(config: &Config, rooms: &Rooms, metrics: &Arc<Metrics>) -> Option<Arc<auth_request::Endpoint>> {
+    // Nobody asks for the endpoint without a source of keys (config/checks.rs).
+    let (settings, neurons) = (config.auth_request.as_ref()?, config.neurons.as_ref()?);
+    let options = auth_request::Options {
+        rules: match settings.compatibility {
+            Compatibility::NexusAuth => Rules::NexusAuth,
+            Compatibility::Standard | Compatibility::Nevermined => Rules::Strict,
+        },
+        netuid: neurons.netuid,
+        trusted_peers: settings.trusted_peers.clone(),
+        health_path: settings.health_path.clone(),
+    };
+    Some(auth_request::Endpoint::new(options, Arc::clone(rooms.neurons.as_ref()?), Arc::clone(metrics)))
 }
 
 /// What a reload needs.

@@ -24,7 +24,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("authz", &["chain", "credits"]),
     ("credits", &["chain", "store"]),
     ("usage", &["store", "chain", "credits"]),
-    ("decision", &["authn", "authz", "metrics"]),
+    ("decision", &["authn", "authz", "chain", "metrics"]),
     ("admin", &["chain", "credits", "metrics", "replay", "telemetry", "tls", "usage"]),
     ("proxy", &["authn", "authz", "chain", "replay", "usage", "tls", "metrics", "telemetry"]),
     (

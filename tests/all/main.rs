@@ -6,6 +6,8 @@ mod admin;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod auth_request;
+#[cfg(test)]
 mod authorization;
 #[cfg(test)]
 mod chain;

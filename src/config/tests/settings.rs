@@ -71,6 +71,11 @@ rpc = "http://r.example"
 timeout = "21s"
 stale_for = "24s"
 ca = "{cert}"
+[auth_request]
+address = "127.0.0.1:48"
+trusted_peers = ["10.9.0.0/16"]
+compatibility = "nexus-auth"
+health_path = "/alive"
 [neurons]
 netuid = 42
 source = "pylon"
@@ -203,6 +208,7 @@ format = "text"
         "proxy_auth_token: Some([secret]), token_cache_entries: 13, max_token_bytes: 14336",
         "timeout: 15s, freshness: Freshness { fresh_for: 16s, negative_for: 17s, stale_for: 18s, max_entries: 19 }, ca: Some(",
         "max_body_bytes: 20480",
+        "Some(AuthRequest { address: 127.0.0.1:48, trusted_peers: [10.9.0.0/16], compatibility: NexusAuth, health_path: \"/alive\" })",
         "Neurons { netuid: NetUid(42), source: Pylon, refresh: 43s, stale_for: 44s, stalled_for: 45s }",
         "identity: \"miner\", token: Some([secret]), timeout: 46s, ca: Some(",
         "Subtensor { url: wss://s.example, genesis_hash: Some([47, 5, 85,",
