@@ -3,8 +3,8 @@
 //!
 //! It must cost less than what it measures, so it runs on one thread, believes any server, and reads no more of HTTP/1.1 than
 //! a status and a length. An answer that is not 200, a connection that ends early and a certificate that nobody asked for
-//! end the run with an error. Sessions are never resumed. Both sides of a comparison get the same cipher (AES-256-GCM) and
-//! the same key exchange (X25519), because nothing else is offered.
+//! end the run with an error. Sessions are never resumed. Both sides of a comparison get the same cipher, because only
+//! AES-256-GCM is offered, and the same key exchange: X25519 comes first, and is what both prefer.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -171,7 +171,8 @@ fn is_whole(answer: &[u8]) -> anyhow::Result<bool> {
 
 fn tls(version: &'static SupportedProtocolVersion, presented: Option<Arc<Presented>>) -> anyhow::Result<ClientConfig> {
     let mut provider = ring::default_provider();
-    provider.kx_groups = vec![ring::kx_group::X25519];
+    // TLS 1.2 takes the second also as the word that a P-256 certificate is welcome.
+    provider.kx_groups = vec![ring::kx_group::X25519, ring::kx_group::SECP256R1];
     provider.cipher_suites.retain(|suite| {
         matches!(
             suite.suite(),
