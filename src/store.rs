@@ -4,6 +4,10 @@
 //! `store/postgres` and `store/sqlite` hold the statements, one function each; the tests in `tests/all/store.rs` run
 //! every operation against both.
 
+pub mod challenge;
+pub mod device;
+pub mod event;
+pub mod grant;
 mod postgres;
 mod row;
 mod sqlite;

@@ -55,7 +55,7 @@ const OUTSIDE: [(&str, &[&str]); 8] = [
     ("axum", &["decision", "admin", "server", "cli"]),
     ("josekit", &["jose"]),
     ("sqlx", &["store"]),
-    ("alloy", &["chain", "model"]),
+    ("alloy", &["chain", "model", "wallet"]),
     ("subxt", &["chain"]),
     ("sp_core", &["model", "wallet"]),
 ];
