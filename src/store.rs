@@ -4,7 +4,9 @@
 //! `store/postgres` and `store/sqlite` hold the statements, one function each; the tests in `tests/all/store.rs` run
 //! every operation against both.
 
+mod clients;
 mod postgres;
+mod rates;
 mod row;
 mod sqlite;
 

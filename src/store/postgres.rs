@@ -3,6 +3,8 @@
 
 pub mod access;
 pub mod credits;
+pub mod oauth_client;
+pub mod rate;
 pub mod rejected;
 pub mod report;
 pub mod usage;

@@ -2,6 +2,8 @@
 //! ids are texts, a batch travels as one JSON text where Postgres takes arrays.
 
 pub mod credits;
+pub mod oauth_client;
+pub mod rate;
 pub mod rejected;
 pub mod report;
 pub mod usage;
