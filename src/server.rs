@@ -30,10 +30,12 @@ use crate::{
     config::{self, Config, ConfigError},
     decision,
     metrics::Metrics,
+    oauth::{self, SigningKeys},
     proxy::{
         Gateway, Ids,
         front::{Door, FrontDoor, Limits},
     },
+    store::Store,
     telemetry::AccessLog,
     tls::{CertificateFiles, Certificates},
 };
@@ -77,6 +79,12 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         serve_router(&outside, introspection.address, router).context("the introspection listener")?;
     }
 
+    let authorization_server = authorization_server(config, &rooms.store)?;
+    if let Some(state) = &authorization_server {
+        serve_authorization_server(&outside, state)?;
+        outside.spawn(lifecycle::watch_signing_keys(Arc::clone(&state.keys)));
+    }
+
     let gateway = Gateway {
         serving,
         spool: Arc::clone(&rooms.spool),
@@ -103,6 +111,24 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         readiness,
     };
     run(config, gateway, &certificates, &metrics, stopping)
+}
+
+/// The authorization server, if there is to be one.
+fn authorization_server(config: &Config, store: &Store) -> anyhow::Result<Option<oauth::State>> {
+    let Some(settings) = &config.oauth else { return Ok(None) };
+    let keys = SigningKeys::load(settings.keys.clone()).context("the authorization server's signing keys")?;
+    Ok(Some(oauth::State::new(settings.clone(), Arc::new(keys), store.clone())))
+}
+
+fn serve_authorization_server(outside: &Runtime, state: &oauth::State) -> anyhow::Result<()> {
+    if let Some(address) = state.settings.address {
+        serve_router(outside, address, oauth::router(state.clone())).context("the authorization server")?;
+    }
+    if let Some(address) = state.settings.admin_address {
+        let router = oauth::admin_router(state.clone());
+        serve_router(outside, address, router).context("the authorization server's admin listener")?;
+    }
+    Ok(())
 }
 
 /// Hands over to Pingora, which returns only to end the process.
@@ -219,7 +245,8 @@ fn serve_router(outside: &Runtime, address: SocketAddr, router: axum::Router) ->
         .block_on(tokio::net::TcpListener::bind(address))
         .with_context(|| format!("cannot listen on {address}"))?;
     outside.spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        if let Err(error) = axum::serve(listener, service).await {
             tracing::error!(%error, %address, "a listener ended");
         }
     });

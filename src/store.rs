@@ -5,10 +5,12 @@
 //! every operation against both.
 
 pub mod challenge;
+mod clients;
 pub mod device;
 pub mod event;
 pub mod grant;
 mod postgres;
+mod rates;
 mod row;
 mod sqlite;
 

@@ -40,7 +40,8 @@ pub(super) fn check(config: &Config, places: &Places<'_>) {
 fn check_addresses(config: &Config, places: &Places<'_>) {
     let context = places.root.context;
     // With another mistake, that one may be the reason.
-    if config.listeners.is_empty() && config.introspection.is_none() && context.no_mistakes() {
+    let alone = config.oauth.as_ref().is_some_and(|oauth| oauth.address.is_some());
+    if config.listeners.is_empty() && config.introspection.is_none() && !alone && context.no_mistakes() {
         places.root.mistake("listener", "there is nothing to do: neither a [[listener]] nor an [introspection]");
     }
     let mut all: Vec<(SocketAddr, String, Spot)> = Vec::new();

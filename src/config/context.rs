@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    environment::{Variable, Variables},
+    environment::{Replaced, Variable, Variables},
     error::Mistake,
     files,
     value::{Parse, Raw},
@@ -54,6 +54,7 @@ pub(super) struct Context<'a> {
     file: Option<&'a Path>,
     line_starts: Vec<usize>,
     variables: Variables,
+    replaced: Replaced,
     mistakes: RefCell<Vec<Mistake>>,
     warnings: RefCell<Vec<String>>,
     asked_keys: RefCell<BTreeSet<String>>,
@@ -65,6 +66,7 @@ impl<'a> Context<'a> {
         Self {
             file,
             line_starts: text.match_indices('\n').map(|(newline, _)| newline.saturating_add(1)).collect(),
+            replaced: Replaced::by(file.is_none(), &variables),
             variables,
             mistakes: RefCell::default(),
             warnings: RefCell::default(),
@@ -73,9 +75,14 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Whether there is no file, and the environment describes everything.
+    /// Whether there is no file, and the environment describes a gateway like the Nevermined proxy.
     pub(super) fn drop_in(&self) -> bool {
-        self.file.is_none()
+        self.replaced.nevermined
+    }
+
+    /// Which replaced systems the environment alone describes.
+    pub(super) fn replaced(&self) -> Replaced {
+        self.replaced
     }
 
     /// The line of a byte of the file.

@@ -14,6 +14,48 @@ pub(super) struct Variable {
     pub flag: Option<&'static str>,
 }
 
+/// Which replaced systems the environment describes, where there is no file that does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Replaced {
+    /// The Nevermined proxy: if anything of it is set, or nothing of the others.
+    pub nevermined: bool,
+    /// The auth gateway: if anything is set that only it had. Its other variables have everybody's names.
+    pub auth_gateway: bool,
+}
+
+const OF_NEVERMINED: [&str; 9] = [
+    "JWT_SECRET_PHRASE",
+    "JWT_SECRET_PHRASE_FILE",
+    "TOLLGATE_JWT_KEY",
+    "TOLLGATE_JWT_KEY_FILE",
+    "MARKETPLACE_API_URI",
+    "MARKETPLACE_API_URL",
+    "WEB3_PROVIDER_URL",
+    "BACKEND_API_URI",
+    "PROXY_AUTH_TOKEN",
+];
+const OF_AUTH_GATEWAY: [&str; 9] = [
+    "RSA_PRIVATE_KEY_BASE64",
+    "RSA_PRIVATE_KEY_PATH",
+    "RSA_PUBLIC_KEY_BASE64",
+    "RSA_PUBLIC_KEY_PATH",
+    "JWT_ISSUER",
+    "JWT_AUDIENCE",
+    "JWT_AUTH_CODE_EXPIRY",
+    "ADMIN_API_KEY",
+    "VERIFICATION_URI",
+];
+
+impl Replaced {
+    pub(super) fn by(without_file: bool, variables: &Variables) -> Self {
+        let any = |names: &[&str]| {
+            names.iter().any(|name| variables.get(*name).is_some_and(|variable| !variable.value.is_empty()))
+        };
+        let auth_gateway = without_file && any(&OF_AUTH_GATEWAY);
+        Self { nevermined: without_file && (!auth_gateway || any(&OF_NEVERMINED)), auth_gateway }
+    }
+}
+
 /// Variables by name.
 pub(super) type Variables = BTreeMap<String, Variable>;
 
@@ -101,6 +143,13 @@ pub const VARIABLES: [(&str, &str); 32] = [
     ("TOLLGATE_JWT_PHRASE_PREVIOUS", "the phrase before, still valid during a rotation †"),
     ("TOLLGATE_ACCESS_TABLES", "`false`: leave the tables of the replaced burner alone"),
     ("TOLLGATE_LOG", "log level: error, warn, info, debug or trace (info); wins over VERBOSE"),
+];
+
+/// Variables of the auth gateway that change nothing here, and why. Each that is set is warned of.
+pub(super) const AUTH_GATEWAY_WITHOUT_EFFECT: [(&str, &str); 3] = [
+    ("MIGRATIONS_DIR", "the migrations are in the program"),
+    ("APP_VERSION", "the program knows its version"),
+    ("GIT_COMMIT", "the program knows its version"),
 ];
 
 /// Variables of the replaced system that change nothing here, and why. In drop-in mode each that is set is warned of.

@@ -8,6 +8,7 @@ use std::{
 use super::{
     context::{Context, Spot},
     files::{self, Half},
+    oauth::metrics_address,
     reader::Section,
     route::HostPattern,
     value::{Parse, Raw},
@@ -228,7 +229,7 @@ pub(super) fn read_admin(section: &Section<'_>) -> Option<SocketAddr> {
     match section.context.variable_or_empty(VARIABLE) {
         Some(found) if found.value.is_empty() => None,
         Some(_) => section.context.parsed_variable(&[VARIABLE]).ok().flatten().map(|found| found.value),
-        None => written,
+        None => metrics_address(section.context).or(written),
     }
 }
 

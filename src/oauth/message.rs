@@ -194,11 +194,8 @@ mod tests {
     #[test]
     fn a_client_cannot_write_lines_of_its_own() {
         let scopes = scopes(&[]);
-        let client = Client {
-            id: "id\nNonce: x",
-            name: "Good\n\nURI: https://evil.example\r\u{202e}\"\\%",
-            redirect_uri: None,
-        };
+        let client =
+            Client { id: "id\nNonce: x", name: "Good\n\nURI: https://evil.example\r\u{202e}\"\\%", redirect_uri: None };
         let message = bound(&Request { client: Some(client), ..request(&scopes) }).unwrap();
         assert_eq!(message.lines().count(), 12, "{message}");
         assert!(message.contains("Sign in to Good??URI: https://evil.example?????. This proves to it: nothing but"));

@@ -24,6 +24,7 @@ use crate::{
     config::{Config, ConfigError},
     credits::{AccountKey, Ledger},
     model::{clock, usage::UsageEvent},
+    oauth::SigningKeys,
     store::Store,
     telemetry::AccessLog,
     tls::{Certificates, RELOAD_INTERVAL},
@@ -127,6 +128,32 @@ async fn watch_certificates(certificates: Vec<Arc<Certificates>>) {
     }
 }
 
+/// Takes up signing keys that `tollgate key` has made.
+pub async fn watch_signing_keys(keys: Arc<SigningKeys>) {
+    let mut tick = interval(RELOAD_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut complaint = String::new();
+    loop {
+        tick.tick().await;
+        let watched = Arc::clone(&keys);
+        // Files are read on a thread that may wait.
+        let Ok(reloaded) = tokio::task::spawn_blocking(move || watched.reload()).await else { continue };
+        let problem = match reloaded {
+            Ok(changed) => {
+                if changed {
+                    tracing::info!("signing keys changed");
+                }
+                String::new()
+            }
+            Err(error) => format!("{error:#}"),
+        };
+        if !problem.is_empty() && problem != complaint {
+            tracing::error!(error = problem, "changed signing keys cannot be used; the old ones stay");
+        }
+        complaint = problem;
+    }
+}
+
 async fn sweep(ledger: Arc<Ledger>) {
     let mut tick = interval(Duration::from_secs(30));
     loop {
@@ -144,6 +171,10 @@ async fn keep_house(store: Store, retention: Option<Duration>, access_tables: bo
         if access_tables && let Err(error) = store.adopt_burns(HOUSEKEEPING_ROWS).await {
             tracing::debug!(%error, "the access tables cannot be read");
         }
+        let ended = clock::now_micros().saturating_sub(RATES_KEPT_MICROS);
+        if let Err(error) = store.delete_rates_before(ended, HOUSEKEEPING_ROWS).await {
+            tracing::debug!(%error, "old rates cannot be deleted");
+        }
         if let Some(retention) = retention {
             let micros = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
             let before = clock::now_micros().saturating_sub(micros);
@@ -155,6 +186,9 @@ async fn keep_house(store: Store, retention: Option<Duration>, access_tables: bo
 }
 
 const HOUSEKEEPING_ROWS: u32 = 1000;
+
+/// Windows of rate limits are a minute long; clocks of gateways may differ by some.
+const RATES_KEPT_MICROS: i64 = 5 * 60_000_000;
 
 /// Says that the gateway is ready once every listener answers, and ends the process if one never does: Pingora reports
 /// a failed bind by a panic in a task that nobody watches.

@@ -190,7 +190,13 @@ impl Store {
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn approve_session(&self, digest: &Digest, grant: &Grant, code: &NewCode, now_micros: i64) -> Result<bool> {
+    pub async fn approve_session(
+        &self,
+        digest: &Digest,
+        grant: &Grant,
+        code: &NewCode,
+        now_micros: i64,
+    ) -> Result<bool> {
         on!(self, oauth_session::approve(digest, grant, code, now_micros))
     }
 

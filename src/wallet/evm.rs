@@ -118,7 +118,8 @@ mod tests {
     #[test]
     fn a_signature_has_one_spelling() {
         let mut other = signature();
-        let order = U256::from_str_radix("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16).unwrap();
+        let order =
+            U256::from_str_radix("fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141", 16).unwrap();
         let mirrored: [u8; 32] = (order - U256::from_be_slice(&other[32..64])).to_be_bytes();
         other[32..64].copy_from_slice(&mirrored);
         other[64] = if other[64] == 27 { 28 } else { 27 };

@@ -9,7 +9,7 @@ use std::{
 const NOUNS: [&str; 2] = ["model", "config"];
 
 /// Rooms, and the rooms they may use besides the nouns. The composition root sees everything.
-const MAY_USE: [(&str, &[&str]); 19] = [
+const MAY_USE: [(&str, &[&str]); 20] = [
     ("model", &[]),
     ("jose", &[]),
     ("wallet", &[]),
@@ -23,6 +23,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("authz", &["chain", "credits"]),
     ("credits", &["chain", "store"]),
     ("usage", &["store", "chain", "credits"]),
+    ("oauth", &["jose", "wallet", "chain", "store", "metrics"]),
     ("decision", &["authn", "authz", "metrics"]),
     ("admin", &["chain", "credits", "metrics", "telemetry", "tls", "usage"]),
     ("proxy", &["authn", "authz", "usage", "tls", "metrics", "telemetry"]),
@@ -36,6 +37,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
             "credits",
             "decision",
             "metrics",
+            "oauth",
             "proxy",
             "store",
             "telemetry",
@@ -43,17 +45,18 @@ const MAY_USE: [(&str, &[&str]); 19] = [
             "usage",
         ],
     ),
-    ("cli", &["authn", "server", "store", "telemetry"]),
+    ("cli", &["authn", "jose", "oauth", "server", "store", "telemetry"]),
     ("lib", &[]),
 ];
 
 /// Outside names, and the rooms that may know them.
-const OUTSIDE: [(&str, &[&str]); 8] = [
+const OUTSIDE: [(&str, &[&str]); 9] = [
     ("pingora", &["proxy", "server"]),
     ("pingora_proxy", &["proxy", "server"]),
     // The demonstration brings a service of its own.
-    ("axum", &["decision", "admin", "server", "cli"]),
+    ("axum", &["decision", "admin", "oauth", "proxy", "server", "cli"]),
     ("josekit", &["jose"]),
+    ("openssl", &["jose", "oauth"]),
     ("sqlx", &["store"]),
     ("alloy", &["chain", "model", "wallet"]),
     ("subxt", &["chain"]),

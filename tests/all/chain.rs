@@ -134,7 +134,10 @@ const DEPLOYER: &str = "0x4e59b44847b379578588920ca78fbf26c0b4956c";
 
 #[tokio::test]
 async fn contracts_say_which_signatures_are_theirs() {
-    use alloy::{primitives::{Address, Bytes}, sol_types::SolValue as _};
+    use alloy::{
+        primitives::{Address, Bytes},
+        sol_types::SolValue as _,
+    };
     let _ = rustls::crypto::ring::default_provider().install_default();
     let anvil = Anvil::start();
     let receipt = anvil.send(json!({"data": format!("0x{WALLET}")})).await;
@@ -169,8 +172,16 @@ async fn contracts_say_which_signatures_are_theirs() {
     assert_eq!(accepts(account, other, &wrap(deployer, &deploy, &signed)).await, Ok(false));
     assert_eq!(accepts(account, signed, &wrap(deployer, &deploy, &other)).await, Ok(false));
     assert_eq!(accepts(nobody, signed, &wrap(deployer, &deploy, &signed)).await, Ok(false), "it deploys another one");
-    assert_eq!(accepts(account, signed, &wrap(Address::ZERO, &deploy, &signed)).await, Ok(false), "that deploys nothing");
-    assert_eq!(accepts(wallet, signed, &wrap(Address::ZERO, &Bytes::new(), &signed)).await, Ok(true), "deployed already");
+    assert_eq!(
+        accepts(account, signed, &wrap(Address::ZERO, &deploy, &signed)).await,
+        Ok(false),
+        "that deploys nothing"
+    );
+    assert_eq!(
+        accepts(wallet, signed, &wrap(Address::ZERO, &Bytes::new(), &signed)).await,
+        Ok(true),
+        "deployed already"
+    );
     assert_eq!(accepts(account, signed, &[0x64, 0x92].repeat(16)).await, Ok(false), "nothing before the mark");
     assert_eq!(accepts(account, signed, &[[0xff; 96].as_slice(), &[0x64, 0x92].repeat(16)].concat()).await, Ok(false));
     assert_eq!(anvil.rpc("eth_getCode", json!([address, "latest"])).await, "0x", "nothing stays");

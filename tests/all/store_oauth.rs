@@ -3,6 +3,10 @@
 
 use std::{future::Future, time::Duration};
 
+use tollgate::model::{
+    client::{Client, ClientAuthentication, GrantType, SignMethod},
+    secret::Secret,
+};
 use tollgate::store::{
     Store, StoreOptions, StoreTarget,
     challenge::{Challenge, Flow},
@@ -10,7 +14,6 @@ use tollgate::store::{
     event::{Counts, Event},
     grant::{Digest, Grant, NewCode, NewRefreshToken, Session, Signer, SignerKind},
 };
-use tollgate::model::{client::{Client, ClientAuthentication, GrantType, SignMethod}, secret::Secret};
 use uuid::Uuid;
 
 use crate::store::{Fixture, stores};
@@ -237,7 +240,10 @@ async fn a_lost_answer_is_forgiven_once_if_nobody_has_used_it() {
         let since = NOW - 10 * SECOND;
         assert!(!store.forgive_refresh_token(&digest(11), &refresh(13), since, NOW).await.unwrap(), "never used");
         assert!(store.rotate_refresh_token(&digest(11), &refresh(12), NOW).await.unwrap());
-        assert!(!store.forgive_refresh_token(&digest(11), &refresh(13), NOW + 1, NOW + 1).await.unwrap(), "too long ago");
+        assert!(
+            !store.forgive_refresh_token(&digest(11), &refresh(13), NOW + 1, NOW + 1).await.unwrap(),
+            "too long ago"
+        );
         assert!(store.forgive_refresh_token(&digest(11), &refresh(13), since, NOW).await.unwrap(), "{}", fixture.name);
         assert_eq!(store.refresh_token(&digest(12)).await.unwrap(), None, "in place of the lost one");
         assert!(!store.forgive_refresh_token(&digest(11), &refresh(14), since, NOW).await.unwrap(), "once");
@@ -280,9 +286,8 @@ async fn a_grant_stands_while_nobody_takes_it_or_its_client_back() {
 async fn a_device_waits_until_somebody_says_yes_or_no() {
     for fixture in stores().await {
         let store = &fixture.store;
-        let poll = async |number: u64, at: i64| {
-            store.poll_device(&digest(number), CLIENT, Pace::Lengthen, at).await.unwrap()
-        };
+        let poll =
+            async |number: u64, at: i64| store.poll_device(&digest(number), CLIENT, Pace::Lengthen, at).await.unwrap();
         for number in 1..=3 {
             assert!(store.insert_device(&digest(number), &device(number)).await.unwrap());
         }
@@ -332,8 +337,8 @@ async fn a_device_that_polls_too_soon_has_to_wait_longer() {
         //  after seconds, RFC 8628
         for (seconds, expected) in [
             (0, Poll::Pending),
-            (4, Poll::TooSoon),  // now 10
-            (9, Poll::TooSoon),  // now 15
+            (4, Poll::TooSoon), // now 10
+            (9, Poll::TooSoon), // now 15
             (24, Poll::Pending),
             (38, Poll::TooSoon), // now 20
             (58, Poll::Pending),
@@ -344,7 +349,11 @@ async fn a_device_that_polls_too_soon_has_to_wait_longer() {
         for _ in 0..20 {
             assert_eq!(poll(1, Pace::Lengthen, 59).await, Poll::TooSoon);
         }
-        assert_eq!(store.waiting_device("ABCD-0001", NOW).await.unwrap().unwrap().interval_seconds, 60, "and not for ever");
+        assert_eq!(
+            store.waiting_device("ABCD-0001", NOW).await.unwrap().unwrap().interval_seconds,
+            60,
+            "and not for ever"
+        );
 
         store.insert_device(&digest(2), &device(2)).await.unwrap();
         for (seconds, expected) in [(0, Poll::Pending), (4, Poll::TooSoon), (5, Poll::Pending), (9, Poll::TooSoon)] {
@@ -368,7 +377,9 @@ async fn whatever_is_good_for_one_use_has_one_winner() {
             granted(&fixture.store, number + 1).await;
             assert!(fixture.store.redeem_code(&digest(number + 1), &refresh(10_000 + number), NOW).await.unwrap());
             fixture.store.insert_device(&digest(number), &device(round)).await.unwrap();
-            assert!(fixture.store.approve_device(&device(round).user_code, &grant(800_000 + round), NOW).await.unwrap());
+            assert!(
+                fixture.store.approve_device(&device(round).user_code, &grant(800_000 + round), NOW).await.unwrap()
+            );
             let racers = (0..16).map(|racer| {
                 let store = gateways[racer % 2].clone();
                 let racer = u64::try_from(racer).unwrap();
@@ -432,10 +443,15 @@ fn event(number: u64, at_micros: i64, kind: &str, outcome: &str) -> Event {
 async fn events_are_listed_page_by_page_without_losing_one_of_the_same_microsecond() {
     for fixture in stores().await {
         let store = &fixture.store;
-        let events: Vec<Event> = (0..10).map(|number| event(number, NOW + i64::try_from(number / 4).unwrap(), "authorize", "success")).collect();
+        let events: Vec<Event> = (0..10)
+            .map(|number| event(number, NOW + i64::try_from(number / 4).unwrap(), "authorize", "success"))
+            .collect();
         store.append_oauth_events(&events).await.unwrap();
         store.append_oauth_events(&events).await.unwrap();
-        store.append_oauth_events(&[Event { client_id: "other".into(), ..event(99, NOW, "authorize", "success") }]).await.unwrap();
+        store
+            .append_oauth_events(&[Event { client_id: "other".into(), ..event(99, NOW, "authorize", "success") }])
+            .await
+            .unwrap();
         let mut found = Vec::new();
         let mut before = None;
         loop {

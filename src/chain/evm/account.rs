@@ -70,7 +70,9 @@ fn question(digest: [u8; 32], signature: &[u8]) -> Vec<u8> {
 /// The selector, and nothing behind it.
 fn is_yes(answer: &[u8]) -> bool {
     answer.len() == 32
-        && answer.strip_prefix(&Erc1271::isValidSignatureCall::SELECTOR).is_some_and(|rest| rest.iter().all(|b| *b == 0))
+        && answer
+            .strip_prefix(&Erc1271::isValidSignatureCall::SELECTOR)
+            .is_some_and(|rest| rest.iter().all(|b| *b == 0))
 }
 
 /// Code for a call without a recipient, which a node runs as if a contract were to be created, and whose answer it gives

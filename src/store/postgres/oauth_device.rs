@@ -90,13 +90,7 @@ pub async fn deny(database: &Database, user_code: &str, now_micros: i64) -> Resu
     Ok(done.rows_affected() == 1)
 }
 
-pub async fn poll(
-    database: &Database,
-    digest: &Digest,
-    client_id: &str,
-    pace: Pace,
-    now_micros: i64,
-) -> Result<Poll> {
+pub async fn poll(database: &Database, digest: &Digest, client_id: &str, pace: Pace, now_micros: i64) -> Result<Poll> {
     let lengthen = pace == Pace::Lengthen;
     let row = sqlx::query!(
         r#"

@@ -76,7 +76,12 @@ pub async fn code(database: &Database, digest: &Digest) -> Result<Option<Code>> 
     }))
 }
 
-pub async fn redeem_code(database: &Database, digest: &Digest, token: &NewRefreshToken, now_micros: i64) -> Result<bool> {
+pub async fn redeem_code(
+    database: &Database,
+    digest: &Digest,
+    token: &NewRefreshToken,
+    now_micros: i64,
+) -> Result<bool> {
     let done = sqlx::query!(
         r#"
         with redeemed as (

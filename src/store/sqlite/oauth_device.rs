@@ -93,13 +93,7 @@ pub async fn deny(database: &Database, user_code: &str, now_micros: i64) -> Resu
     Ok(done.rows_affected() == 1)
 }
 
-pub async fn poll(
-    database: &Database,
-    digest: &Digest,
-    client_id: &str,
-    pace: Pace,
-    now_micros: i64,
-) -> Result<Poll> {
+pub async fn poll(database: &Database, digest: &Digest, client_id: &str, pace: Pace, now_micros: i64) -> Result<Poll> {
     // `returning` tells the new values only, so what was before is asked first; `immediate` keeps others out meanwhile.
     let mut transaction = database.write.begin_with("begin immediate").await?;
     let row = sqlx::query(

@@ -37,12 +37,7 @@ pub async fn append(database: &Database, events: &[Event]) -> Result<()> {
     Ok(())
 }
 
-pub async fn list(
-    database: &Database,
-    client_id: &str,
-    before: Option<(i64, Uuid)>,
-    limit: u32,
-) -> Result<Vec<Event>> {
+pub async fn list(database: &Database, client_id: &str, before: Option<(i64, Uuid)>, limit: u32) -> Result<Vec<Event>> {
     let rows = sqlx::query(
         "
         select id, occurred_at, client_id, kind, outcome, reason, wallet, subject, scope, detail
