@@ -24,6 +24,8 @@ pub struct Request<'a> {
     pub client: Option<Client<'a>>,
     /// For which scopes.
     pub scopes: &'a [String],
+    /// For which resources (RFC 8707), with a blank between them.
+    pub resources: &'a str,
     /// Random letters and digits.
     pub nonce: &'a str,
     /// When, in seconds since the Unix epoch.
@@ -77,10 +79,15 @@ pub fn bound(request: &Request<'_>) -> Option<String> {
     if let Some(client) = request.client {
         message.push_str("\nRequest ID: ");
         message.extend(client.id.chars().map(|c| if is_path(c) { c } else { '_' }));
-        if let Some(uri) = client.redirect_uri {
-            message.push_str("\nResources:\n- ");
-            message.push_str(uri);
-        }
+    }
+    let redirect_uri = request.client.and_then(|client| client.redirect_uri);
+    let mut links = redirect_uri.into_iter().chain(request.resources.split_ascii_whitespace()).peekable();
+    if links.peek().is_some() {
+        message.push_str("\nResources:");
+    }
+    for link in links {
+        message.push_str("\n- ");
+        message.push_str(link);
     }
     Some(message)
 }
@@ -128,6 +135,7 @@ mod tests {
                 redirect_uri: Some("https://app.example.com/callback"),
             }),
             scopes,
+            resources: "",
             nonce: "Zm9vYmFyYmF6",
             issued_at: 1_795_000_000,
             expires_at: 1_795_000_120,
@@ -212,6 +220,7 @@ mod tests {
             Request { account: Some("0x70997970C51812dc3A010C7d01b50e0d17dc79C8"), ..request(&one) },
             Request { scopes: &two, ..request(&one) },
             Request { client: None, ..request(&one) },
+            Request { resources: "https://api.example.com/", ..request(&one) },
             Request { nonce: "other1234", ..request(&one) },
             Request { issued_at: 1, ..request(&one) },
             Request { expires_at: 1, ..request(&one) },

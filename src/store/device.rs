@@ -27,8 +27,10 @@ pub struct Device {
 /// What a poll found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Poll {
-    /// No such device of this client.
+    /// No such device.
     Unknown,
+    /// It is another client's.
+    AnotherClients,
     /// Nobody has signed in time.
     Expired,
     /// Somebody said no.

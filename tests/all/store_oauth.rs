@@ -297,7 +297,7 @@ async fn a_device_waits_until_somebody_says_yes_or_no() {
             assert_eq!(store.waiting_device(unknown, NOW).await.unwrap(), None);
         }
         assert_eq!(poll(9, NOW).await, Poll::Unknown);
-        assert_eq!(store.poll_device(&digest(1), "other", Pace::Keep, NOW).await.unwrap(), Poll::Unknown);
+        assert_eq!(store.poll_device(&digest(1), "other", Pace::Keep, NOW).await.unwrap(), Poll::AnotherClients);
         assert_eq!(poll(1, NOW).await, Poll::Pending);
         assert!(!store.redeem_device(&digest(1), &refresh(11), NOW).await.unwrap(), "nobody signed");
 

@@ -118,7 +118,13 @@ pub async fn poll(database: &Database, digest: &Digest, client_id: &str, pace: P
     )
     .fetch_optional(&database.pool)
     .await?;
-    let Some(row) = row else { return Ok(Poll::Unknown) };
+    let Some(row) = row else {
+        let there = sqlx::query_scalar!(
+            r#"select exists (select from oauth_device where digest = $1) as "there!""#,
+            digest.as_slice()
+        );
+        return Ok(if there.fetch_one(&database.pool).await? { Poll::AnotherClients } else { Poll::Unknown });
+    };
     Ok(match row.grant_id {
         _ if row.denied => Poll::Denied,
         _ if row.expired => Poll::Expired,

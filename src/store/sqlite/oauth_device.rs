@@ -109,7 +109,11 @@ pub async fn poll(database: &Database, digest: &Digest, client_id: &str, pace: P
     .bind(now_micros)
     .fetch_optional(&mut *transaction)
     .await?;
-    let Some(row) = row else { return Ok(Poll::Unknown) };
+    let Some(row) = row else {
+        let there = sqlx::query_scalar("select exists (select 1 from oauth_device where digest = $1)");
+        let there: bool = there.bind(digest.as_slice()).fetch_one(&mut *transaction).await?;
+        return Ok(if there { Poll::AnotherClients } else { Poll::Unknown });
+    };
     let too_soon: bool = row.try_get("too_soon")?;
     sqlx::query(
         "
