@@ -37,19 +37,14 @@ pub fn authorize(state: &State, client: &Client, session: &Session, scopes: &[Sc
         SignMethod::Sr25519 => "Bittensor",
         SignMethod::Evm => "Ethereum",
     };
-    let asked: String = if scopes.is_empty() {
-        "<li>Nothing but which wallet you have</li>".to_owned()
-    } else {
-        let line = |scope: &Scope| {
-            format!("<li>{} <code>{}</code></li>", escaped(&scope.description()), escaped(scope.as_str()))
-        };
-        scopes.iter().map(line).collect()
+    let line =
+        |scope: &Scope| format!("<li>{} <code>{}</code></li>", escaped(&scope.description()), escaped(scope.as_str()));
+    let asked = match scopes {
+        [] => "<li>Nothing but which wallet you have</li>".to_owned(),
+        some => some.iter().map(line).collect::<Vec<_>>().concat(),
     };
-    let resources: String = session
-        .resource
-        .split_ascii_whitespace()
-        .map(|uri| format!("<li>For use at <code>{}</code></li>", escaped(uri)))
-        .collect();
+    let resource = |uri| format!("<li>For use at <code>{}</code></li>", escaped(uri));
+    let resources = session.resource.split_ascii_whitespace().map(resource).collect::<Vec<_>>().concat();
     let name = escaped(&client.name);
     let body = format!(
         "<main data-flow=\"authorize\" data-session=\"{session_id}\"><h1>Sign in to {name}</h1>\
