@@ -22,6 +22,9 @@ mod forwarding;
 #[cfg(test)]
 mod introspect;
 #[cfg(test)]
+mod oauth_base;
+mod oauth_sign_in;
+#[cfg(test)]
 mod store;
 mod store_oauth;
 #[cfg(test)]
