@@ -83,6 +83,8 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
     let authorization_server = authorization_server(config, &rooms.store, &outside)?;
     if let Some(state) = &authorization_server {
         outside.spawn(lifecycle::watch_signing_keys(Arc::clone(&state.keys)));
+        let retention = state.settings.events.retention;
+        outside.spawn(lifecycle::keep_authorization_server(state.store.clone(), retention));
         if let Some(address) = state.settings.admin_address {
             let router = oauth::admin_router(state.clone());
             serve_router(&outside, address, router).context("the authorization server's admin listener")?;

@@ -40,7 +40,9 @@ fn the_direct_flow_goes_from_challenge_to_token() {
             server.post_json("/v1/auth/challenge", &json!({ "address": wallet.address(), "scopes": ["openid"] }));
         assert_eq!(challenge.json()["expires_in"], 120);
         let nonce = nonce(&challenge);
-        let form = regex::Regex::new(r"^taostats-auth:openid:[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$");
+        let form = regex::Regex::new(
+            r"^taostats-auth:openid:[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+        );
         assert!(form.unwrap().is_match(&nonce), "{nonce}");
         let body = json!({ "nonce": nonce, "address": wallet.address(), "signature": wallet.sign(&nonce) });
         let answer = server.post_json("/v1/auth/verify", &body);
@@ -67,12 +69,14 @@ fn a_wrong_direct_answer_burns_the_challenge_and_gets_nothing() {
     let server = Server::start(settings());
     let (wallet, other) = (wallet(), EthereumWallet::new(8));
     let bittensor = BittensorWallet::new("//Alice");
-    let fresh = |address: Option<String>| nonce(&server.post_json("/v1/auth/challenge", &json!({ "address": address })));
+    let fresh =
+        |address: Option<String>| nonce(&server.post_json("/v1/auth/challenge", &json!({ "address": address })));
     let verify = |nonce: &str, address: &str, signature: &str| {
         server.post_json("/v1/auth/verify", &json!({ "nonce": nonce, "address": address, "signature": signature }))
     };
     let own = wallet.address();
-    for (what, status) in [("signature", 401), ("another's", 401), ("no hex", 401), ("empty", 401), ("other text", 401)] {
+    for (what, status) in [("signature", 401), ("another's", 401), ("no hex", 401), ("empty", 401), ("other text", 401)]
+    {
         let nonce = fresh(None);
         let signature = match what {
             "another's" => other.sign(&nonce),
@@ -134,7 +138,10 @@ fn the_code_flow_goes_from_page_to_tokens() {
                 assert_eq!(access.get(name), Some(&value), "{name}");
             }
             let id = claims(&tokens["id_token"]);
-            assert_eq!((&id["aud"], &id["nonce"], &id["type"]), (&json!(app.id()), &json!("n-0S6_WzA2Mj"), &json!("id")));
+            assert_eq!(
+                (&id["aud"], &id["nonce"], &id["type"]),
+                (&json!(app.id()), &json!("n-0S6_WzA2Mj"), &json!("id"))
+            );
             assert!(id["auth_time"].is_i64() && id["at_hash"].as_str().is_some_and(|hash| hash.len() == 22));
             assert!(id.get("jti").is_none());
         }
@@ -249,9 +256,7 @@ fn a_redirect_address_with_a_query_of_its_own_keeps_it() {
     let code = secret(answer["code"].as_str().unwrap());
     assert_eq!(
         answer["redirect_to"],
-        json!(format!(
-            "https://app.example/cb?x=1&code={code}&state=xyz+%26%3D&iss=http%3A%2F%2Flocalhost%3A3000"
-        ))
+        json!(format!("https://app.example/cb?x=1&code={code}&state=xyz+%26%3D&iss=http%3A%2F%2Flocalhost%3A3000"))
     );
 }
 
@@ -264,7 +269,8 @@ fn a_message_says_where_and_for_whom_it_is_signed() {
     let page = app.page(&[]);
     assert_eq!(app.challenge(&page, None).status, 400, "Ethereum messages name their account");
     let message = nonce(&app.challenge(&page, Some(&wallet.address())));
-    let begin = format!("http://localhost:3000 wants you to sign in with your Ethereum account:\n{}\n\n", wallet.address());
+    let begin =
+        format!("http://localhost:3000 wants you to sign in with your Ethereum account:\n{}\n\n", wallet.address());
     assert!(message.starts_with(&begin), "{message}");
     for line in [
         "Sign in to Weather ?App?. This proves to it: openid.".to_owned(),
@@ -299,11 +305,12 @@ fn a_session_is_of_no_use_in_another_browser() {
         assert_eq!(ours(&server, "/v1/oauth/deny", cookie, &body).status, 400);
     }
     // Two pages of one browser both work.
-    let second = app.server.send(
-        &Request::get(&crate::support::sign_in::link(&app.parameters(), &[])).header("Cookie", &page.cookie),
-    );
+    let second = app
+        .server
+        .send(&Request::get(&crate::support::sign_in::link(&app.parameters(), &[])).header("Cookie", &page.cookie));
     assert!(second.header("set-cookie").is_none());
-    let second = crate::support::sign_in::Page { cookie: page.cookie.clone(), ..crate::support::sign_in::page(&second) };
+    let second =
+        crate::support::sign_in::Page { cookie: page.cookie.clone(), ..crate::support::sign_in::page(&second) };
     for page in [&page, &second] {
         let nonce = nonce(&app.challenge(page, None));
         let answer = app.callback(page, &nonce, &wallet.address(), &wallet.sign(&nonce));
@@ -318,7 +325,9 @@ fn our_pages_endpoints_take_requests_of_our_pages_alone() {
     let client = server.register(&registration("public"));
     let app = App { server: &server, client: &client };
     let page = app.page(&[]);
-    for path in ["/v1/oauth/challenge", "/v1/oauth/callback", "/v1/oauth/deny", "/v1/device/approve", "/v1/device/confirm"] {
+    for path in
+        ["/v1/oauth/challenge", "/v1/oauth/callback", "/v1/oauth/deny", "/v1/device/approve", "/v1/device/confirm"]
+    {
         let body = json!({
             "session_id": page.session, "user_code": "ABCD-1234", "nonce": "x", "address": wallet().address(),
             "signature": "00",
@@ -358,7 +367,11 @@ fn a_callback_answers_its_own_challenge_for_its_own_session_once() {
     assert!(wrong_kind.text().contains("evm"));
     let used_elsewhere = fresh(None);
     let body = json!({ "nonce": used_elsewhere, "address": own, "signature": wallet.sign(&used_elsewhere) });
-    assert_eq!(server.post_json("/v1/auth/verify", &body).status, 400, "a message of a page is none of the direct flow");
+    assert_eq!(
+        server.post_json("/v1/auth/verify", &body).status,
+        400,
+        "a message of a page is none of the direct flow"
+    );
 
     // After all that the same session still takes a right answer, once.
     let right = fresh(Some(&own.to_lowercase()));
@@ -562,7 +575,10 @@ fn a_client_s_requests_are_limited() {
     let client = server.register(&limited);
     let app = App { server: &server, client: &client };
     let statuses: Vec<u16> = (0..8).map(|_| app.redeem("tgc_x").status).collect();
-    assert!(statuses.iter().filter(|status| **status == 401).count() <= 6, "{statuses:?}: three in each of two minutes");
+    assert!(
+        statuses.iter().filter(|status| **status == 401).count() <= 6,
+        "{statuses:?}: three in each of two minutes"
+    );
     assert!(statuses.contains(&429), "{statuses:?}");
     let answer = (0..8).map(|_| app.redeem("x")).find(|answer| answer.status == 429).unwrap();
     let wait: u32 = answer.header("retry-after").unwrap().parse().unwrap();
