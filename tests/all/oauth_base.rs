@@ -582,8 +582,8 @@ fn signing_keys_are_rotated_with_an_overlap_while_serving() {
     let after = eventually("the new key is used", || Some(kids(&gateway)).filter(|kids| kids[0] == before[1]));
     assert_eq!((after.len(), &after[2]), (3, &before[0]), "the old key is still published");
     gateway.cli(&["key", "rotate", "--now"]);
-    let last = eventually("the next key is used", || Some(kids(&gateway)).filter(|kids| kids[0] == after[1]));
-    assert_eq!((last.len(), last.contains(&before[0])), (3, false), "the oldest is gone");
+    let in_use = eventually("the next key is used", || Some(kids(&gateway)).filter(|kids| kids[0] == after[1]));
+    assert_eq!((in_use.len(), in_use.contains(&before[0])), (3, false), "the oldest is gone");
 
     // A key that others can read is not taken up, and the one in use stays.
     gateway.expect_error("changed signing keys cannot be used");
@@ -592,7 +592,7 @@ fn signing_keys_are_rotated_with_an_overlap_while_serving() {
     eventually("the log says so", || {
         gateway.log().iter().any(|line| line.contains("can be read by others")).then_some(())
     });
-    assert_eq!(kids(&gateway), last);
+    assert_eq!(kids(&gateway), in_use);
     gateway.stop();
     let output = gateway.command().arg("serve").output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("chmod 600"), "it does not start either");
