@@ -180,6 +180,8 @@ impl DecisionPoint {
         let upstream = match route.target {
             RouteTarget::Upstream(index) => Some(index),
             RouteTarget::Token => None,
+            // Answered by ourselves, and never forwarded.
+            RouteTarget::AuthorizationServer => return Err(Denial::NoRoute),
         };
         match (identity, upstream) {
             (Some(identity), Some(upstream)) if !matches!(identity.subject, Subject::Evm(_)) => {

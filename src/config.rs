@@ -25,6 +25,7 @@ mod log;
 mod marketplace;
 mod neurons;
 mod nevermined;
+mod oauth;
 mod reader;
 mod route;
 mod server;
@@ -43,13 +44,16 @@ pub use self::{
     credits::CreditSettings,
     database::{Database, DatabaseTarget},
     egress::{Egress, Timeouts},
-    environment::{Environment, VARIABLES},
+    environment::{AUTH_GATEWAY_VARIABLES, Environment, VARIABLES},
     error::{ConfigError, Mistake},
     listener::{CertificateFiles, ClientCertificates, Introspection, Listener, Tls},
     log::{Log, LogFormat, LogLevel},
     marketplace::{Freshness, Marketplace},
     neurons::{NeuronSource, Neurons, Pylon, Subtensor},
     nevermined::Nevermined,
+    oauth::{
+        Events, KeySource, Lifetimes, Network, OAuth, OAuthCompatibility, RateLimits, Trusted, Wallets, is_private,
+    },
     route::{Compatibility, Cors, CredentialKind, HostPattern, NeuronPolicy, Origins, Route, RouteTarget},
     server::Server,
     service::Service,
@@ -60,7 +64,7 @@ pub use self::{
 use self::{
     checks::Places,
     context::Context,
-    environment::{Variables, WITHOUT_EFFECT},
+    environment::{AUTH_GATEWAY_WITHOUT_EFFECT, Variables, WITHOUT_EFFECT},
     reader::Section,
 };
 use crate::model::secret::Secret;
@@ -84,6 +88,8 @@ pub struct Config {
     pub usage: Usage,
     /// `[nevermined]`: the keys of Nevermined access tokens. None: no such token is accepted.
     pub nevermined: Option<Nevermined>,
+    /// `[oauth]`: the authorization server. None: there is none.
+    pub oauth: Option<OAuth>,
     /// `[marketplace]`: who describes services and plans. None: only `[[service]]` does.
     pub marketplace: Option<Marketplace>,
     /// `[chain]`: the JSON-RPC node that knows balances. None: credits are local.
@@ -197,6 +203,7 @@ fn assemble(file: Option<&Path>, text: &str, variables: Variables) -> Result<Con
 fn read(root: &Section<'_>) -> Config {
     let context = root.context;
     warn_of_variables_without_effect(context);
+    refuse_two_systems(context);
     let server = Server::read(&root.section("server"));
     let (listeners, listener_places) = listener::read_all(root).into_iter().unzip();
     let usage = Usage::read(&root.section("usage"));
@@ -217,8 +224,12 @@ fn read(root: &Section<'_>) -> Config {
     if context.drop_in() {
         routes.push(Route::drop_in());
     }
+    if context.replaced().auth_gateway {
+        routes.push(Route::authorization_server());
+    }
     let config = Config {
         database: Database::read(&root.section("database"), &server.data_dir, usage.report.is_some()),
+        oauth: OAuth::read(&root.section("oauth"), &server),
         server,
         listeners,
         admin: listener::read_admin(&root.section("admin")),
@@ -252,10 +263,25 @@ fn read(root: &Section<'_>) -> Config {
     config
 }
 
+/// Two replaced systems answer at the same paths, and one environment cannot say which is meant where.
+fn refuse_two_systems(context: &Context<'_>) {
+    let replaced = context.replaced();
+    if replaced.nevermined && replaced.auth_gateway {
+        let message =
+            "the environment describes both the Nevermined proxy and the auth gateway: write a configuration file";
+        context.mistake_in_variable("JWT_ISSUER", message);
+    }
+}
+
 /// In drop-in mode only: next to a file, variables with these common names may be somebody else's.
 fn warn_of_variables_without_effect(context: &Context<'_>) {
     for (name, why) in WITHOUT_EFFECT {
         if context.drop_in() && context.variable(name).is_some() {
+            context.warn(format!("environment: {name} has no effect: {why}"));
+        }
+    }
+    for (name, why) in AUTH_GATEWAY_WITHOUT_EFFECT {
+        if context.replaced().auth_gateway && context.variable(name).is_some() {
             context.warn(format!("environment: {name} has no effect: {why}"));
         }
     }

@@ -15,6 +15,7 @@ pub mod decision;
 pub mod jose;
 pub mod metrics;
 pub mod model;
+pub mod oauth;
 pub mod proxy;
 pub mod replay;
 pub mod server;

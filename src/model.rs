@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod certificate;
+pub mod client;
 pub mod clock;
 pub mod credits;
 pub mod decision;

@@ -11,6 +11,7 @@ pub mod front;
 pub mod headers;
 pub mod held_body;
 mod ids;
+pub mod local;
 pub mod request;
 pub mod respond;
 pub mod routes;
@@ -40,6 +41,7 @@ use self::{
     credentials::Caller,
     headers::{Authorization as Passed, IdentityHeaders, Told},
     held_body::Stop,
+    local::Local,
     respond::{Refusal, Wanted},
     routes::Routes,
     signed::Signed,
@@ -49,7 +51,7 @@ use crate::{
     authn::{nevermined::TokenVerifier, signed::Unverified},
     authz::{Asked, DecisionPoint, Destination, Permit},
     chain::neurons::Neurons,
-    config::WhenFull,
+    config::{RouteTarget, WhenFull},
     metrics::{Metrics, RouteMetrics},
     model::{
         clock, credits,
@@ -103,6 +105,8 @@ pub struct Gateway {
     pub listeners: Vec<(std::net::SocketAddr, Arc<str>)>,
     /// Knows which signed requests have been used.
     pub replays: Arc<Replays>,
+    /// Answers on routes of the authorization server. None: there are no such routes.
+    pub authorization_server: Option<Local>,
     /// Makes request ids.
     pub ids: Ids,
 }
@@ -129,6 +133,9 @@ impl Gateway {
         let forward = screened.forward_origin.is_some();
         let route = serving.routes.find(&request.method, screened.host, path, forward).ok_or(Denial::NoRoute)?;
         ctx.route = Some(Arc::clone(route));
+        if route.config.target == RouteTarget::AuthorizationServer {
+            return Ok(Verdict::Local);
+        }
         if route.config.cors.is_some() && respond::is_preflight(request) {
             return Ok(Verdict::Preflight);
         }
@@ -216,6 +223,8 @@ enum Verdict {
     Preflight,
     /// It is signed, and the signature has to be verified first.
     Prove(Box<Unverified>),
+    /// The authorization server answers it: who may ask is for it to find out.
+    Local,
 }
 
 #[async_trait]
@@ -256,6 +265,10 @@ impl ProxyHttp for Gateway {
                 Err(Error::explain(ErrorType::InternalError, "proven and asked for a proof again"))
             }
             Err(Stop::Broken(error)) => Err(error),
+            Ok(Verdict::Local) => match &self.authorization_server {
+                Some(local) => local::answer(session, local, ctx).await.map(|()| true),
+                None => Err(Error::explain(ErrorType::InternalError, "there is no authorization server")),
+            },
             Ok(Verdict::Preflight) => {
                 if let Some(cors) = cors {
                     respond::preflight(session, cors).await?;

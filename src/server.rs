@@ -34,11 +34,14 @@ use crate::{
     config::{self, Config, ConfigError},
     decision::introspect,
     metrics::Metrics,
+    oauth::{self, SigningKeys},
     proxy::{
         Gateway, Ids,
         credentials::HandOver,
         front::{Door, FrontDoor, Limits},
+        local::Local,
     },
+    store::Store,
     telemetry::AccessLog,
     tls::{CertificateFiles, Certificates, client::ClientCertificates},
 };
@@ -91,6 +94,16 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         }
         _ => None,
     };
+    let authorization_server = authorization_server(config, &rooms.store, &outside)?;
+    if let Some(state) = &authorization_server {
+        outside.spawn(lifecycle::watch_signing_keys(Arc::clone(&state.keys)));
+        let retention = state.settings.events.retention;
+        outside.spawn(lifecycle::keep_authorization_server(state.store.clone(), retention));
+        if let Some(address) = state.settings.admin_address {
+            let router = oauth::admin_router(state.clone());
+            serve_router(&outside, address, router).context("the authorization server's admin listener")?;
+        }
+    }
 
     let gateway = Gateway {
         serving,
@@ -101,6 +114,11 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         access_log: access_log.clone(),
         listeners: config.listeners.iter().map(|listener| (listener.address, listener.name.as_str().into())).collect(),
         replays: Arc::clone(&rooms.replays),
+        authorization_server: authorization_server.map(|state| Local {
+            max_body_bytes: state.settings.max_body_bytes,
+            router: oauth::router(state),
+            outside: outside.handle().clone(),
+        }),
         ids: Ids::default(),
     };
     let reloaded = assemble::Reloading {
@@ -119,6 +137,15 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         readiness,
     };
     run(config, gateway, &certificates, &metrics, stopping)
+}
+
+/// The authorization server, if there is to be one.
+fn authorization_server(config: &Config, store: &Store, outside: &Runtime) -> anyhow::Result<Option<oauth::State>> {
+    let Some(settings) = &config.oauth else { return Ok(None) };
+    let keys = SigningKeys::load(settings.keys.clone()).context("the authorization server's signing keys")?;
+    let facts = assemble::wallet_facts(config)?;
+    let events = oauth::Events::start(store.clone(), settings.events.enabled, outside.handle());
+    Ok(Some(oauth::State::new(settings.clone(), Arc::new(keys), store.clone(), facts, events)))
 }
 
 /// Hands over to Pingora, which returns only to end the process.
@@ -255,7 +282,8 @@ fn serve_router(outside: &Runtime, address: SocketAddr, router: axum::Router) ->
         .block_on(tokio::net::TcpListener::bind(address))
         .with_context(|| format!("cannot listen on {address}"))?;
     outside.spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        if let Err(error) = axum::serve(listener, service).await {
             tracing::error!(%error, %address, "a listener ended");
         }
     });

@@ -34,6 +34,7 @@ pub(super) fn check(config: &Config, places: &Places<'_>) {
     check_addresses(config, places);
     check_names(config, places);
     check_routes(config, places);
+    check_authorization_server(config, places);
     check_sources(config, places);
     check_signed_requests(config, places);
 }
@@ -52,6 +53,10 @@ fn check_addresses(config: &Config, places: &Places<'_>) {
     }
     if let Some(address) = config.admin {
         all.push((address, "the admin listener".into(), places.root.spot_below("admin", "address")));
+    }
+    if let Some(address) = config.oauth.as_ref().and_then(|oauth| oauth.admin_address) {
+        let spot = places.root.spot_below("oauth", "admin_address");
+        all.push((address, "the authorization server's admin listener".into(), spot));
     }
     if let Some(introspection) = config.introspection {
         let spot = places.root.spot_below("introspection", "address");
@@ -133,6 +138,9 @@ fn check_routes(config: &Config, places: &Places<'_>) {
         if route.target == RouteTarget::Token && !describes(config, places) {
             section.mistake("upstream", "\"token\" needs a [marketplace] or a [[service]] that describes services");
         }
+        if route.target == RouteTarget::AuthorizationServer && config.oauth.is_none() && !places.root.has("oauth") {
+            section.mistake("upstream", "\"authorization-server\" needs an [oauth] section");
+        }
         if takes_tokens && !described(route) {
             section.mistake("services", "one of them is not a [[service]], and there is no [marketplace] to ask");
         }
@@ -147,6 +155,15 @@ fn check_routes(config: &Config, places: &Places<'_>) {
 fn describes(config: &Config, places: &Places<'_>) -> bool {
     let marketplace = config.marketplace.is_some() || places.root.has("marketplace");
     marketplace || !config.services.is_empty() || places.root.has("service")
+}
+
+/// An authorization server that no request reaches would be forgotten.
+fn check_authorization_server(config: &Config, places: &Places<'_>) {
+    let all_read = places.routes_written == config.routes.len();
+    let reached = config.routes.iter().any(|route| route.target == RouteTarget::AuthorizationServer);
+    if config.oauth.is_some() && !places.root.context.replaced().auth_gateway && all_read && !reached {
+        places.root.mistake("oauth", "needs a [[route]] with `upstream = \"authorization-server\"`");
+    }
 }
 
 fn check_sources(config: &Config, places: &Places<'_>) {

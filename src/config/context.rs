@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    environment::{self, Variable, Variables},
+    environment::{Replaced, Variable, Variables},
     error::Mistake,
     files,
     value::{Parse, Raw},
@@ -54,6 +54,7 @@ pub(super) struct Context<'a> {
     file: Option<&'a Path>,
     line_starts: Vec<usize>,
     variables: Variables,
+    replaced: Replaced,
     mistakes: RefCell<Vec<Mistake>>,
     warnings: RefCell<Vec<String>>,
     asked_keys: RefCell<BTreeSet<String>>,
@@ -65,6 +66,7 @@ impl<'a> Context<'a> {
         Self {
             file,
             line_starts: text.match_indices('\n').map(|(newline, _)| newline.saturating_add(1)).collect(),
+            replaced: Replaced::by(file.is_none(), &variables),
             variables,
             mistakes: RefCell::default(),
             warnings: RefCell::default(),
@@ -73,25 +75,24 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Whether there is no file, and the environment describes a gateway in place of the Nevermined proxy. It does if it says
-    /// nothing, and need not if it speaks of nexus-auth.
+    /// Whether there is no file, and the environment describes a gateway in place of the Nevermined proxy.
     pub(super) fn drop_in(&self) -> bool {
-        let nevermined = self.any_is_set(&environment::OF_NEVERMINED);
-        self.file.is_none() && (nevermined || !self.nexus_auth())
+        self.replaced.nevermined
     }
 
     /// Whether there is no file, and the environment describes an endpoint in place of nexus-auth.
     pub(super) fn nexus_auth(&self) -> bool {
-        self.file.is_none() && self.any_is_set(&environment::OF_NEXUS_AUTH)
+        self.replaced.nexus_auth
+    }
+
+    /// Which replaced systems the environment alone describes.
+    pub(super) fn replaced(&self) -> Replaced {
+        self.replaced
     }
 
     /// Whether there is a file.
     pub(super) fn has_file(&self) -> bool {
         self.file.is_some()
-    }
-
-    fn any_is_set(&self, names: &[&str]) -> bool {
-        names.iter().any(|name| self.variables.get(*name).is_some_and(|variable| !variable.value.is_empty()))
     }
 
     /// The line of a byte of the file.

@@ -1,7 +1,11 @@
 //! The environment, as an argument, and the table of the variables we know.
 
+mod auth_gateway;
+
 use std::collections::BTreeMap;
 
+pub use self::auth_gateway::AUTH_GATEWAY_VARIABLES;
+pub(super) use self::auth_gateway::AUTH_GATEWAY_WITHOUT_EFFECT;
 use super::Flags;
 
 /// Environment variables. The real ones come from [`Environment::from_process`]; a test brings its own.
@@ -12,6 +16,29 @@ pub struct Environment(BTreeMap<String, String>);
 pub(super) struct Variable {
     pub value: String,
     pub flag: Option<&'static str>,
+}
+
+/// Which replaced systems the environment describes, where there is no file that does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Replaced {
+    /// The Nevermined proxy: if anything of it is set, or nothing of the others.
+    pub nevermined: bool,
+    /// nexus-auth: if anything of it is set.
+    pub nexus_auth: bool,
+    /// The auth gateway: if anything is set that only it had. Its other variables have everybody's names.
+    pub auth_gateway: bool,
+}
+
+impl Replaced {
+    pub(super) fn by(without_file: bool, variables: &Variables) -> Self {
+        let any = |names: &[&str]| {
+            names.iter().any(|name| variables.get(*name).is_some_and(|variable| !variable.value.is_empty()))
+        };
+        let auth_gateway = without_file && any(&auth_gateway::ITS_OWN);
+        let nexus_auth = without_file && any(&OF_NEXUS_AUTH);
+        let nevermined = without_file && (any(&OF_NEVERMINED) || !(nexus_auth || auth_gateway));
+        Self { nevermined, nexus_auth, auth_gateway }
+    }
 }
 
 /// Variables by name.
@@ -118,7 +145,7 @@ pub const VARIABLES: [(&str, &str); 40] = [
 ];
 
 /// Variables that only somebody sets who replaces the Nevermined proxy.
-pub(super) const OF_NEVERMINED: [&str; 12] = [
+const OF_NEVERMINED: [&str; 12] = [
     "JWT_SECRET_PHRASE",
     "JWT_SECRET_PHRASE_FILE",
     "TOLLGATE_JWT_KEY",
@@ -134,7 +161,7 @@ pub(super) const OF_NEVERMINED: [&str; 12] = [
 ];
 
 /// Variables that only somebody sets who replaces nexus-auth.
-pub(super) const OF_NEXUS_AUTH: [&str; 7] = [
+const OF_NEXUS_AUTH: [&str; 7] = [
     "NEXUS_AUTH_LISTEN_ADDR",
     "NEXUS_AUTH_CACHE_DURATION_MINS",
     "NEXUS_PYLON_ENDPOINT",

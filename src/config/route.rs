@@ -30,7 +30,7 @@ pub struct Route {
     pub path: String,
     /// `methods`: empty (the default): any.
     pub methods: Vec<Method>,
-    /// `upstream`: a name, or `token` for the one that the access token names.
+    /// `upstream`: a name, `token` for the one that the access token names, or `authorization-server` for ourselves.
     pub target: RouteTarget,
     /// `accepts`: credentials that let a caller in, in this order. Empty (the default): an open route.
     pub accepts: Vec<CredentialKind>,
@@ -61,6 +61,8 @@ pub struct Route {
 pub enum RouteTarget {
     /// The access token.
     Token,
+    /// The authorization server, which is this program: it answers itself.
+    AuthorizationServer,
     /// The configuration: this index into [`Config::upstreams`](super::Config::upstreams), which exists.
     Upstream(usize),
 }
@@ -145,6 +147,20 @@ impl Route {
         }
     }
 
+    /// The one route where the environment describes an authorization server alone.
+    pub(super) fn authorization_server() -> Self {
+        Self {
+            name: "authorization-server".into(),
+            target: RouteTarget::AuthorizationServer,
+            accepts: Vec::new(),
+            open_endpoints: false,
+            compatibility: Compatibility::Standard,
+            cors: None,
+            forward: false,
+            ..Self::drop_in()
+        }
+    }
+
     /// `netuid` is the subnet of `[neurons]`.
     pub(super) fn read(section: &Section<'_>, upstreams: &[Upstream], netuid: Option<NetUid>) -> Option<Self> {
         let name = section.required::<String>("name", &[]);
@@ -197,6 +213,7 @@ impl Route {
                     section.mistake("preserve_host", "must be false where the token names the upstream");
                 }
             }
+            RouteTarget::AuthorizationServer => self.check_local(section),
             RouteTarget::Upstream(_) => {
                 if takes_tokens && self.services.is_empty() {
                     let message = "is missing: name the services whose tokens this route takes, \
@@ -234,6 +251,23 @@ impl Route {
         self.accepts.contains(&CredentialKind::Nevermined)
     }
 
+    /// The authorization server decides itself who may call, how it refuses, and what pages may read.
+    fn check_local(&self, section: &Section<'_>) {
+        for (key, given) in [
+            ("accepts", !self.accepts.is_empty()),
+            ("services", !self.services.is_empty()),
+            ("open_endpoints", self.open_endpoints),
+            ("cors", self.cors.is_some()),
+            ("compatibility", self.compatibility != Compatibility::Standard),
+            ("max_body_bytes", section.has("max_body_bytes")),
+            ("forward", self.forward),
+        ] {
+            if given {
+                section.mistake(key, "has no effect with `upstream = \"authorization-server\"`: see [oauth]");
+            }
+        }
+    }
+
     /// Whether every request of the other route is one of this one.
     pub(super) fn covers(&self, other: &Self) -> bool {
         let host = |host: &HostPattern| self.hosts.iter().any(|own| own.covers(host));
@@ -251,8 +285,10 @@ impl Route {
 
 fn read_target(section: &Section<'_>, upstreams: &[Upstream]) -> Option<RouteTarget> {
     let found = section.required::<String>("upstream", &[])?;
-    if found.value == "token" {
-        return Some(RouteTarget::Token);
+    match found.value.as_str() {
+        "token" => return Some(RouteTarget::Token),
+        "authorization-server" => return Some(RouteTarget::AuthorizationServer),
+        _ => {}
     }
     let index = upstreams.iter().position(|upstream| upstream.name == found.value);
     if index.is_none() {

@@ -52,6 +52,9 @@ impl Config {
             let protocol = format!("X-Client-Cert from {}{verdicts}", peers.join(", "));
             rows.push(vec!["auth_request".into(), auth_request.address.to_string(), protocol]);
         }
+        if let Some(address) = self.oauth.as_ref().and_then(|oauth| oauth.admin_address) {
+            rows.push(vec!["oauth admin".into(), address.to_string(), "/v1/admin/...".into()]);
+        }
         if let Some(address) = self.admin {
             rows.push(vec!["admin".into(), address.to_string(), "/healthz /readyz /metrics".into()]);
         }
@@ -61,6 +64,7 @@ impl Config {
     fn route_row(&self, route: &Route) -> Vec<String> {
         let upstream = match route.target {
             RouteTarget::Token => "the token's".to_owned(),
+            RouteTarget::AuthorizationServer => "authorization server".to_owned(),
             RouteTarget::Upstream(index) => self.upstreams.get(index).map_or_else(String::new, |upstream| {
                 let addresses: Vec<_> = upstream.addresses.iter().map(ToString::to_string).collect();
                 format!("{} ({})", upstream.name, addresses.join(", "))
@@ -97,6 +101,11 @@ impl Config {
                 _ => String::new(),
             };
             rows.push(row("neurons", format!("{source}, subnet {}", neurons.netuid)));
+        }
+        if let Some(oauth) = &self.oauth {
+            let keys =
+                oauth.keys.directory().map_or_else(|| "RSA_... variables".into(), |path| path.display().to_string());
+            rows.push(row("signing keys", keys));
         }
         if let Some(report) = &self.usage.report {
             rows.push(row("usage reports", report.url.to_string()));

@@ -28,6 +28,7 @@ use crate::{
     config::{Config, ConfigError, Replay},
     credits::{AccountKey, Ledger},
     model::{clock, usage::UsageEvent},
+    oauth::SigningKeys,
     store::Store,
     telemetry::AccessLog,
     tls::{Certificates, RELOAD_INTERVAL},
@@ -146,6 +147,56 @@ async fn watch_certificates(certificates: Vec<Arc<Certificates>>) {
     }
 }
 
+/// Takes up signing keys that `tollgate key` has made.
+pub async fn watch_signing_keys(keys: Arc<SigningKeys>) {
+    let mut tick = interval(RELOAD_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut complaint = String::new();
+    loop {
+        tick.tick().await;
+        let watched = Arc::clone(&keys);
+        // Files are read on a thread that may wait.
+        let Ok(reloaded) = tokio::task::spawn_blocking(move || watched.reload()).await else { continue };
+        let problem = match reloaded {
+            Ok(changed) => {
+                if changed {
+                    tracing::info!("signing keys changed");
+                }
+                String::new()
+            }
+            Err(error) => format!("{error:#}"),
+        };
+        if !problem.is_empty() && problem != complaint {
+            tracing::error!(error = problem, "changed signing keys cannot be used; the old ones stay");
+        }
+        complaint = problem;
+    }
+}
+
+/// Removes what nobody can present to the authorization server any more, and old events. However much there was, it is
+/// gone before the next look.
+pub async fn keep_authorization_server(store: Store, retention: Duration) {
+    let mut tick = interval(Duration::from_mins(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let kept = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+    loop {
+        tick.tick().await;
+        let now = clock::now_micros();
+        loop {
+            let swept = store.sweep_oauth(now, HOUSEKEEPING_ROWS).await;
+            let events = store.delete_oauth_events_before(now.saturating_sub(kept), HOUSEKEEPING_ROWS).await;
+            match (swept, events) {
+                (Ok(swept), Ok(events)) if swept.max(events) >= u64::from(HOUSEKEEPING_ROWS) => {}
+                (Ok(_), Ok(_)) => break,
+                (Err(error), _) | (_, Err(error)) => {
+                    tracing::debug!(%error, "what has expired cannot be deleted");
+                    break;
+                }
+            }
+        }
+    }
+}
+
 async fn sweep(ledger: Arc<Ledger>) {
     let mut tick = interval(Duration::from_secs(30));
     loop {
@@ -162,6 +213,10 @@ async fn keep_house(store: Store, retention: Option<Duration>, access_tables: bo
         tick.tick().await;
         if access_tables && let Err(error) = store.adopt_burns(HOUSEKEEPING_ROWS).await {
             tracing::debug!(%error, "the access tables cannot be read");
+        }
+        let ended = clock::now_micros().saturating_sub(RATES_KEPT_MICROS);
+        if let Err(error) = store.delete_rates_before(ended, HOUSEKEEPING_ROWS).await {
+            tracing::debug!(%error, "old rates cannot be deleted");
         }
         if let Some(retention) = retention {
             let micros = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
@@ -210,6 +265,8 @@ async fn pass_on_early_end(ends: std::io::Result<Signal>, readiness: Readiness) 
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
     }
 }
+/// Windows of rate limits are a minute long; clocks of gateways may differ by some.
+const RATES_KEPT_MICROS: i64 = 5 * 60_000_000;
 
 /// Says that the gateway is ready once every listener answers, and ends the process if one never does: Pingora reports
 /// a failed bind by a panic in a task that nobody watches.

@@ -9,7 +9,7 @@ use std::{
 const NOUNS: [&str; 2] = ["model", "config"];
 
 /// Rooms, and the rooms they may use besides the nouns. The composition root sees everything.
-const MAY_USE: [(&str, &[&str]); 20] = [
+const MAY_USE: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("jose", &[]),
     ("wallet", &[]),
@@ -24,6 +24,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("authz", &["chain", "credits"]),
     ("credits", &["chain", "store"]),
     ("usage", &["store", "chain", "credits"]),
+    ("oauth", &["jose", "wallet", "chain", "store", "metrics"]),
     ("decision", &["authn", "authz", "chain", "metrics"]),
     ("admin", &["chain", "credits", "metrics", "replay", "telemetry", "tls", "usage"]),
     ("proxy", &["authn", "authz", "chain", "replay", "usage", "tls", "metrics", "telemetry"]),
@@ -37,6 +38,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
             "credits",
             "decision",
             "metrics",
+            "oauth",
             "proxy",
             "replay",
             "store",
@@ -45,19 +47,20 @@ const MAY_USE: [(&str, &[&str]); 20] = [
             "usage",
         ],
     ),
-    ("cli", &["authn", "server", "store", "telemetry"]),
+    ("cli", &["authn", "jose", "oauth", "server", "store", "telemetry"]),
     ("lib", &[]),
 ];
 
 /// Outside names, and the rooms that may know them.
-const OUTSIDE: [(&str, &[&str]); 9] = [
+const OUTSIDE: [(&str, &[&str]); 10] = [
     ("pingora", &["proxy", "server"]),
     ("pingora_proxy", &["proxy", "server"]),
     // The demonstration brings a service of its own.
-    ("axum", &["decision", "admin", "server", "cli"]),
+    ("axum", &["decision", "admin", "oauth", "proxy", "server", "cli"]),
     ("josekit", &["jose"]),
+    ("openssl", &["jose", "oauth"]),
     ("sqlx", &["store"]),
-    ("alloy", &["chain", "model"]),
+    ("alloy", &["chain", "model", "wallet"]),
     ("subxt", &["chain"]),
     ("sp_core", &["model", "wallet"]),
     ("curve25519_dalek", &["wallet"]),

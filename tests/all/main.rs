@@ -29,8 +29,17 @@ mod introspect;
 mod neurons;
 #[cfg(test)]
 mod signed_requests;
+mod oauth_base;
+#[cfg(test)]
+mod oauth_device;
+#[cfg(test)]
+mod oauth_sign_in;
+#[cfg(test)]
+mod oauth_tokens;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
+mod store_oauth;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

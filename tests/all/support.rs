@@ -15,9 +15,12 @@ pub mod nginx;
 pub mod pylon;
 pub mod signer;
 pub mod subtensor;
+pub mod oauth;
+pub mod sign_in;
 pub mod tls;
 pub mod token;
 pub mod upstream;
+pub mod wallet;
 
 use std::{
     future::Future,

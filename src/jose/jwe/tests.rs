@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{vectors::*, *};
+use super::{super::vectors::*, *};
 
 fn key(phrase: &str) -> ContentKey {
     ContentKey::from_phrase(phrase).unwrap()

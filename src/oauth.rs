@@ -1,0 +1,145 @@
+//! The authorization server: users sign in with a wallet, applications get tokens (RFC 6749, OpenID Connect Core).
+//!
+//! One file per endpoint, each with its `routes`; [`router`] puts them together. Nothing here knows by which listener a
+//! request came: the proxy and the listeners of the composition root call the router, and say in a
+//! [`ConnectInfo`](axum::extract::ConnectInfo) who is at the other end of the connection.
+
+pub mod account;
+pub mod address;
+pub mod admin;
+pub mod asked;
+pub mod authorize;
+pub mod body;
+pub mod browser;
+pub mod claims;
+pub mod client;
+pub mod consent;
+pub mod cors;
+pub mod device;
+pub mod direct;
+pub mod error;
+pub mod events;
+pub mod facts;
+pub mod introspection;
+pub mod issue;
+pub mod keys;
+pub mod message;
+pub mod metadata;
+pub mod opaque;
+pub mod origin;
+pub mod page;
+pub mod pkce;
+pub mod rates;
+pub mod redirect;
+pub mod registration;
+pub mod resource;
+pub mod scope;
+pub mod secret;
+pub mod sign_in;
+pub mod statistics;
+pub mod token;
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{Router, middleware};
+
+pub use self::{
+    address::ClientAddress,
+    body::Body,
+    client::Clients,
+    error::{Code, Error},
+    events::Events,
+    facts::WalletFacts,
+    keys::SigningKeys,
+    rates::{Limit, RateKey, Rates, RetryAfter},
+};
+pub use crate::config::OAuth as Settings;
+use crate::store::Store;
+
+/// What every endpoint may use. Cheap to clone.
+#[derive(Clone)]
+pub struct State {
+    /// Clients, codes, tokens: whatever several gateways share.
+    pub store: Store,
+    /// How it was configured.
+    pub settings: Arc<Settings>,
+    /// What tokens are signed with.
+    pub keys: Arc<SigningKeys>,
+    /// Who may ask for tokens.
+    pub clients: Arc<Clients>,
+    /// How often things may be done.
+    pub rates: Arc<Rates>,
+    /// What the chains say of wallets.
+    pub facts: Arc<WalletFacts>,
+    /// What is remembered of sign-ins.
+    pub events: Arc<Events>,
+    /// When the process began.
+    pub started: Instant,
+}
+
+impl State {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(settings: Settings, keys: Arc<SigningKeys>, store: Store, facts: WalletFacts, events: Events) -> Self {
+        let rates = Arc::new(Rates::new(store.clone()));
+        let clients = Clients::new(store.clone(), Arc::clone(&rates), settings.compatibility, settings.limits.secrets);
+        Self {
+            store,
+            settings: Arc::new(settings),
+            keys,
+            clients: Arc::new(clients),
+            rates,
+            facts: Arc::new(facts),
+            events: Arc::new(events),
+            started: Instant::now(),
+        }
+    }
+
+    /// Whether the admin API is on a listener of its own.
+    #[must_use]
+    pub fn has_admin_listener(&self) -> bool {
+        self.settings.admin_address.is_some()
+    }
+}
+
+/// Everything but what has a listener of its own.
+pub fn router(state: State) -> Router {
+    let mut limited = Router::new()
+        .merge(authorize::routes())
+        .merge(token::routes())
+        .merge(device::device_routes())
+        .merge(introspection::routes());
+    if !state.has_admin_listener() {
+        limited = limited.merge(admin::routes(&state));
+    }
+    let limited = limited.layer(middleware::from_fn_with_state(state.clone(), rates::limit_requests));
+    let router = Router::new()
+        .merge(limited)
+        .merge(direct::routes(&state))
+        .merge(consent::routes(&state))
+        .merge(device::routes(&state))
+        .merge(page::routes())
+        .merge(metadata::routes());
+    let router = with_fallbacks(router);
+    finish(router.layer(middleware::from_fn_with_state(state.clone(), cors::answer)), state)
+}
+
+/// The listener for administrators: the admin API, health and metadata.
+pub fn admin_router(state: State) -> Router {
+    let admin = admin::routes(&state).layer(middleware::from_fn_with_state(state.clone(), rates::limit_requests));
+    finish(with_fallbacks(Router::new().merge(admin).merge(metadata::routes())), state)
+}
+
+/// To come before the layers, which would otherwise not be around what is not there.
+fn with_fallbacks(router: Router<State>) -> Router<State> {
+    router.fallback(error::not_found).method_not_allowed_fallback(error::method_not_allowed)
+}
+
+/// What stands around all endpoints: who is calling, how errors are told, how large a body may be.
+fn finish(router: Router<State>, state: State) -> Router {
+    router
+        .layer(axum::extract::DefaultBodyLimit::max(state.settings.max_body_bytes))
+        .layer(middleware::from_fn_with_state(state.clone(), address::find))
+        .layer(middleware::from_fn_with_state(state.clone(), error::render))
+        .with_state(state)
+}
