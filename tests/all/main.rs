@@ -6,6 +6,8 @@ mod admin;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod auth_request;
+#[cfg(test)]
 mod authorization;
 #[cfg(test)]
 mod chain;
@@ -25,6 +27,8 @@ mod forwarding;
 mod introspect;
 #[cfg(test)]
 mod neurons;
+#[cfg(test)]
+mod signed_requests;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
