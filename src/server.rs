@@ -72,6 +72,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
             facts: Arc::clone(&rooms.facts),
             neurons: rooms.neurons.clone(),
             ledger: Arc::clone(&rooms.ledger),
+            replays: Arc::clone(&rooms.replays),
             certificates: in_use.clone(),
             access_log: access_log.clone(),
             readiness: readiness.clone(),
@@ -99,6 +100,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         metrics: Arc::clone(&metrics),
         access_log: access_log.clone(),
         listeners: config.listeners.iter().map(|listener| (listener.address, listener.name.as_str().into())).collect(),
+        replays: Arc::clone(&rooms.replays),
         ids: Ids::default(),
     };
     let reloaded = assemble::Reloading {

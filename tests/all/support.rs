@@ -13,6 +13,7 @@ pub mod market;
 pub mod neuron;
 pub mod nginx;
 pub mod pylon;
+pub mod signer;
 pub mod subtensor;
 pub mod tls;
 pub mod token;
