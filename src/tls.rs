@@ -2,6 +2,8 @@
 //!
 //! Knows rustls and files; knows nothing of routes or requests.
 
+pub mod neuron;
+
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
