@@ -22,6 +22,7 @@ mod files;
 mod listener;
 mod log;
 mod marketplace;
+mod neurons;
 mod nevermined;
 mod reader;
 mod route;
@@ -44,6 +45,7 @@ pub use self::{
     listener::{CertificateFiles, Introspection, Listener, Tls},
     log::{Log, LogFormat, LogLevel},
     marketplace::{Freshness, Marketplace},
+    neurons::{NeuronSource, Neurons, Pylon, Subtensor},
     nevermined::Nevermined,
     route::{Compatibility, Cors, CredentialKind, HostPattern, Origins, Route, RouteTarget},
     server::Server,
@@ -80,6 +82,12 @@ pub struct Config {
     pub marketplace: Option<Marketplace>,
     /// `[chain]`: the JSON-RPC node that knows balances. None: credits are local.
     pub chain: Option<Chain>,
+    /// `[neurons]`: the subnet whose neurons may call. None: there are none.
+    pub neurons: Option<Neurons>,
+    /// `[pylon]`: a service that reads the chain of neurons for others.
+    pub pylon: Option<Pylon>,
+    /// `[subtensor]`: a node of the chain of neurons.
+    pub subtensor: Option<Subtensor>,
     /// `[[service]]`: services described here instead of at the marketplace.
     pub services: Vec<Service>,
     /// `[credits]`: how balances are remembered.
@@ -192,6 +200,7 @@ fn read(root: &Section<'_>) -> Config {
     if context.drop_in() {
         routes.push(Route::drop_in());
     }
+    let (pylon, subtensor) = (root.section("pylon"), root.section("subtensor"));
     let config = Config {
         database: Database::read(&root.section("database"), &server.data_dir, usage.report.is_some()),
         server,
@@ -202,6 +211,9 @@ fn read(root: &Section<'_>) -> Config {
         nevermined: Nevermined::read(&root.section("nevermined")),
         marketplace: Marketplace::read(&root.section("marketplace")),
         chain: Chain::read(&root.section("chain")),
+        neurons: Neurons::read(&root.section("neurons"), &pylon, &subtensor),
+        pylon: Pylon::read(&pylon),
+        subtensor: Subtensor::read(&subtensor),
         services,
         credits: CreditSettings::read(&root.section("credits")),
         egress,

@@ -65,6 +65,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
             writer: Arc::clone(&rooms.writer_stats),
             reports: rooms.report_stats.clone(),
             facts: Arc::clone(&rooms.facts),
+            neurons: rooms.neurons.clone(),
             ledger: Arc::clone(&rooms.ledger),
             certificates: in_use.clone(),
             access_log: access_log.clone(),

@@ -1,7 +1,7 @@
 //! The configuration in words: what `tollgate check` prints. Never a secret.
 
 use super::{
-    Config, DatabaseTarget,
+    Config, DatabaseTarget, NeuronSource,
     route::{CredentialKind, HostPattern, Route, RouteTarget},
 };
 
@@ -72,6 +72,14 @@ impl Config {
         }
         if let Some(chain) = &self.chain {
             rows.push(row("chain", chain.rpc.to_string()));
+        }
+        if let Some(neurons) = &self.neurons {
+            let source = match (neurons.source, &self.pylon, &self.subtensor) {
+                (NeuronSource::Pylon, Some(pylon), _) => format!("Pylon {} as {}", pylon.url, pylon.identity),
+                (NeuronSource::Subtensor, _, Some(node)) => format!("Subtensor {}", node.url),
+                _ => String::new(),
+            };
+            rows.push(row("neurons", format!("{source}, subnet {}", neurons.netuid)));
         }
         if let Some(report) = &self.usage.report {
             rows.push(row("usage reports", report.url.to_string()));

@@ -22,6 +22,8 @@ mod forwarding;
 #[cfg(test)]
 mod introspect;
 #[cfg(test)]
+mod neurons;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod support;

@@ -10,6 +10,7 @@ pub mod database;
 pub mod gateway;
 pub mod h2;
 pub mod market;
+pub mod pylon;
 pub mod tls;
 pub mod token;
 pub mod upstream;

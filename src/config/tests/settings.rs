@@ -70,6 +70,22 @@ rpc = "http://r.example"
 timeout = "21s"
 stale_for = "24s"
 ca = "{cert}"
+[neurons]
+netuid = 42
+source = "pylon"
+refresh = "43s"
+stale_for = "44s"
+stalled_for = "45s"
+[pylon]
+url = "http://p.example/base"
+identity = "miner"
+token_file = "{token}"
+timeout = "46s"
+ca = "{cert}"
+[subtensor]
+url = "wss://s.example/key"
+genesis_hash = "0x2f0555cc76fc2840a25a6ea3b9637146806f1f44b090c175ffde2a7e5ab36c03"
+timeout = "47s"
 [[service]]
 id = "{SERVICE}"
 plan = "{SERVICE}"
@@ -150,6 +166,10 @@ format = "text"
         "proxy_auth_token: Some([secret]), token_cache_entries: 13, max_token_bytes: 14336",
         "timeout: 15s, freshness: Freshness { fresh_for: 16s, negative_for: 17s, stale_for: 18s, max_entries: 19 }, ca: Some(",
         "max_body_bytes: 20480",
+        "Neurons { netuid: NetUid(42), source: Pylon, refresh: 43s, stale_for: 44s, stalled_for: 45s }",
+        "identity: \"miner\", token: Some([secret]), timeout: 46s, ca: Some(",
+        "Subtensor { url: wss://s.example, genesis_hash: Some([47, 5, 85,",
+        "timeout: 47s",
         "rpc: http://r.example, timeout: 21s, stale_for: 24s, ca: Some(",
         "plan_kind: Time, price: Price { charge_type: Dynamic, amount: Credits(26), minimum: Some(Credits(27)), maximum: Some(Credits(28)), required: Credits(29) }, owner: \"o\"",
         "credits: Chain { contract: 0x00000000000000000000000000000000000000c0 }, open_endpoints: [\"http://h/x\"]",
