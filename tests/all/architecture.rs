@@ -43,7 +43,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
             "usage",
         ],
     ),
-    ("cli", &["authn", "server", "store", "telemetry"]),
+    ("cli", &["authn", "chain", "server", "store", "telemetry", "tls", "wallet"]),
     ("lib", &[]),
 ];
 

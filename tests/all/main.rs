@@ -20,6 +20,8 @@ mod explain;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod generate;
+#[cfg(test)]
 mod introspect;
 #[cfg(test)]
 mod neurons;
