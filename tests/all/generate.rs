@@ -1,6 +1,7 @@
 //! `tollgate generate`: the program itself, its files, and what it asks.
 
 mod pylon;
+mod subtensor;
 
 use std::{
     fs,
@@ -17,8 +18,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::support::program;
 
 const ALICE: &str = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
-/// `//Charlie//hot`, the miner of the recorded state. Not in the registry of the fake Pylon.
-const CHARLIE: &str = "5FQzhS8MRMGNZfCxVJaWu4n4Q6jt53zv2hxYguM4Y5fVkcHZ";
+/// An account that the registry of the fake Pylon lacks.
+const NEURON: &str = "5FQzhS8MRMGNZfCxVJaWu4n4Q6jt53zv2hxYguM4Y5fVkcHZ";
 
 /// A directory to work in, and what the environment says.
 struct Desk {

@@ -73,6 +73,14 @@ const PROTOCOL: u8 = 4;
 const ALGORITHM: u8 = 1;
 /// If no block takes the transaction within so many, none will: some six minutes.
 const MORTAL_BLOCKS: u64 = 32;
+/// What the pool's numbers mean, which stand for the errors of the call.
+const POOL_CODES: [(&str, &str); 5] = [
+    ("3", "SubnetNotExists"),
+    ("10", "HotKeyNotRegisteredInNetwork"),
+    ("11", "InvalidIpAddress"),
+    ("12", "ServingRateLimitExceeded"),
+    ("13", "InvalidPort"),
+];
 /// So much of a node's text is repeated.
 const TEXT_CHARACTERS: usize = 200;
 
@@ -204,16 +212,11 @@ fn not_taken(error: &ExtrinsicError) -> NotServed {
     };
     let data = error.data.as_ref().map_or("", |data| data.get());
     let text: String = format!("{} {data}", error.message).chars().take(TEXT_CHARACTERS).collect();
-    let custom = data.split_once("Custom error: ").map(|(_, code)| code.trim_end_matches('"').trim());
-    let known = match custom {
-        Some("10") => Some("HotKeyNotRegisteredInNetwork"),
-        Some("11") => Some("InvalidIpAddress"),
-        Some("12") => Some("ServingRateLimitExceeded"),
-        Some("13") => Some("InvalidPort"),
-        Some("3") => Some("SubnetNotExists"),
-        _ => None,
-    };
-    if let Some(name) = known {
+    let code = text.split_once("Custom error: ").map(|(_, rest)| {
+        let digits = rest.find(|character: char| !character.is_ascii_digit()).unwrap_or(rest.len());
+        rest.split_at(digits).0
+    });
+    if let Some((_, name)) = POOL_CODES.iter().find(|(number, name)| code == Some(number) || text.contains(name)) {
         return NotServed::Refused(in_words(name));
     }
     // 1013: the pool has it already; 1014: another one with the same number is in its way.

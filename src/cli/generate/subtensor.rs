@@ -133,7 +133,7 @@ impl Account {
             key
         };
         if self.published(hotkey).await? != Some(PublishedKey::Ed25519(*key.public())) {
-            self.publish(hotkey, &key, axon).await.context(KEPT)?;
+            self.publish(hotkey, &key, axon).await.map_err(|why| anyhow::anyhow!("{why:#}. {KEPT}"))?;
         }
         Ok(key)
     }
@@ -183,7 +183,7 @@ impl Account {
         };
         loop {
             let looked = match self.published(hotkey).await {
-                Ok(published) => agree(published, key, KEPT),
+                Ok(published) => agree(published, key, "the transaction has not changed that"),
                 Err(error) => Err(error),
             };
             match (looked, &doubt) {

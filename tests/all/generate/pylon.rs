@@ -11,7 +11,7 @@ const MAKE: &str = "2/certificates/self";
 
 fn pylon() -> Pylon {
     let pylon = Pylon::start();
-    pylon.set_wallet(CHARLIE);
+    pylon.set_wallet(NEURON);
     pylon
 }
 
@@ -23,31 +23,31 @@ fn desk(pylon: &Pylon) -> Desk {
         .variable("NEXUS_PYLON_IDENTITY_TOKEN", TOKEN)
 }
 
-const FOR_CHARLIE: [&str; 2] = ["--ss58-address", CHARLIE];
+const FOR_NEURON: [&str; 2] = ["--ss58-address", NEURON];
 
 fn forced<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
-    [FOR_CHARLIE.as_slice(), &["--force-recreate"], arguments].concat()
+    [FOR_NEURON.as_slice(), &["--force-recreate"], arguments].concat()
 }
 
 #[test]
 fn a_key_is_made_once_and_again_when_that_is_said() {
     let pylon = pylon();
     let desk = desk(&pylon);
-    desk.generate(&FOR_CHARLIE).with(0, &["a new key", "3650 days"]);
-    desk.certified(CHARLIE, &key(1));
+    desk.generate(&FOR_NEURON).with(0, &["a new key", "3650 days"]);
+    desk.certified(NEURON, &key(1));
     assert_eq!(mode(&desk.certs("")), 0o755);
-    desk.generate(&FOR_CHARLIE).with(0, &["nothing done"]);
+    desk.generate(&FOR_NEURON).with(0, &["nothing done"]);
     assert_eq!(pylon.made(), 1);
     set_mode(&desk.key(), 0o644);
     desk.generate(&forced(&["--not-after-days", "36500"])).with(0, &["36500 days"]);
-    desk.certified(CHARLIE, &key(2));
+    desk.certified(NEURON, &key(2));
 }
 
 #[test]
 fn the_private_key_is_in_no_log() {
     let pylon = pylon();
     let desk = desk(&pylon);
-    let ended = desk.generate(&FOR_CHARLIE).with(0, &[]);
+    let ended = desk.generate(&FOR_NEURON).with(0, &[]);
     assert!(!ended.err.contains("0101010101") && !ended.err.contains(TOKEN), "{}", ended.err);
 }
 
@@ -57,7 +57,7 @@ fn nothing_is_published_when_the_files_cannot_be_written() {
     let desk = desk(&pylon);
     let in_the_way = desk.directory.path().join("certs");
     fs::write(&in_the_way, "a file").unwrap();
-    desk.generate(&FOR_CHARLIE).with(1, &["Failed to generate a certificate"]);
+    desk.generate(&FOR_NEURON).with(1, &["Failed to generate a certificate"]);
     fs::remove_file(&in_the_way).unwrap();
     for blocked in ["client.key.next", "client.crt", "client.key"] {
         fs::create_dir_all(desk.certs(blocked)).unwrap();
@@ -65,7 +65,7 @@ fn nothing_is_published_when_the_files_cannot_be_written() {
         fs::remove_dir(desk.certs(blocked)).unwrap();
     }
     // Where even root may make nothing.
-    desk.generate(&[FOR_CHARLIE.as_slice(), &["--output-dir", "/proc/tollgate"]].concat()).with(1, &["/proc/tollgate"]);
+    desk.generate(&[FOR_NEURON.as_slice(), &["--output-dir", "/proc/tollgate"]].concat()).with(1, &["/proc/tollgate"]);
     assert_eq!((pylon.made(), pylon.asked(MAKE)), (0, 0));
 }
 
@@ -73,7 +73,7 @@ fn nothing_is_published_when_the_files_cannot_be_written() {
 fn another_subnet_is_refused_and_no_redirect_followed() {
     let pylon = pylon();
     let desk = desk(&pylon);
-    let arguments = [FOR_CHARLIE.as_slice(), &["--netuid", "3"]].concat();
+    let arguments = [FOR_NEURON.as_slice(), &["--netuid", "3"]].concat();
     desk.generate(&arguments).with(1, &["belongs to subnet 2"]);
     pylon.say_netuid(3);
     desk.generate(&arguments).with(1, &["308"]);
@@ -131,7 +131,7 @@ fn a_key_that_may_be_published_and_lost_is_told_and_the_next_run_mends_it() {
     }
     pylon.answer_made(None);
     desk.generate(&forced(&[])).with(0, &[]);
-    desk.certified(CHARLIE, &key(pylon.made()));
+    desk.certified(NEURON, &key(pylon.made()));
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_key_that_cannot_be_confirmed_is_kept_and_the_next_run_goes_on_with_it() {
     let public = alloy::hex::encode(key(1).public());
     let answer = format!(r#"{{"algorithm":1,"public_key":"{public}","private_key":"{}"}}"#, "01".repeat(32));
     pylon.answer_made(Some(Reply::after(&made, Reply::status(201, answer))));
-    let mut child = desk.command(&FOR_CHARLIE).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = desk.command(&FOR_NEURON).stderr(Stdio::null()).spawn().unwrap();
     eventually("the key is made", || (pylon.made() == 1).then_some(()));
     pylon.answer_at("latest/certificates/self", Some(Reply::after(&seen, Reply::status(500, "{}"))));
     made.open();
@@ -152,10 +152,10 @@ fn a_key_that_cannot_be_confirmed_is_kept_and_the_next_run_goes_on_with_it() {
     child.wait().unwrap();
     assert_eq!((desk.names(), mode(&desk.next_key())), (vec!["client.key.next".to_owned()], 0o600));
     // Who keeps a key must not overlook it.
-    desk.generate(&[FOR_CHARLIE.as_slice(), &["--reissue"]].concat()).with(1, &["client.key.next", "earlier run"]);
+    desk.generate(&[FOR_NEURON.as_slice(), &["--reissue"]].concat()).with(1, &["client.key.next", "earlier run"]);
     pylon.answer_at("latest/certificates/self", None);
-    desk.generate(&FOR_CHARLIE).with(0, &["finishing what it began"]);
-    desk.certified(CHARLIE, &key(1));
+    desk.generate(&FOR_NEURON).with(0, &["finishing what it began"]);
+    desk.certified(NEURON, &key(1));
     assert_eq!(pylon.made(), 1);
 }
 
@@ -169,8 +169,8 @@ fn a_key_published_for_another_hotkey_is_kept() {
     let ended = desk.generate(&["--ss58-address", other, "--timeout", "10"]);
     ended.with(1, &["is not the hotkey of Pylon's identity", "client.key.next"]);
     assert_eq!(desk.names(), ["client.key.next"]);
-    desk.generate(&FOR_CHARLIE).with(0, &["finishing what it began"]);
-    desk.certified(CHARLIE, &key(1));
+    desk.generate(&FOR_NEURON).with(0, &["finishing what it began"]);
+    desk.certified(NEURON, &key(1));
     assert_eq!(pylon.made(), 1);
 }
 
@@ -192,13 +192,13 @@ fn a_kept_key_is_compared_with_the_published_one() {
     let pylon = pylon();
     let desk = desk(&pylon);
     desk.write("client.key", key(7).to_pem().as_bytes());
-    let reissue = [FOR_CHARLIE.as_slice(), &["--reissue"]].concat();
+    let reissue = [FOR_NEURON.as_slice(), &["--reissue"]].concat();
     desk.generate(&reissue).with(1, &["the chain has no key"]);
-    pylon.publish(CHARLIE, key(8).public());
+    pylon.publish(NEURON, key(8).public());
     desk.generate(&reissue).with(1, &["the chain has another key", "--publish"]);
     assert_eq!(desk.names(), ["client.key"]);
-    pylon.publish(CHARLIE, key(7).public());
+    pylon.publish(NEURON, key(7).public());
     desk.generate(&reissue).with(0, &["the same key"]);
-    desk.certified(CHARLIE, &key(7));
+    desk.certified(NEURON, &key(7));
     assert_eq!(pylon.made(), 0);
 }
