@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod h2;
 pub mod market;
 pub mod pylon;
+pub mod subtensor;
 pub mod tls;
 pub mod token;
 pub mod upstream;
