@@ -6,23 +6,41 @@ use crate::model::{
     neuron::{NetUid, PublishedKey},
     secret::Secret,
 };
-use std::time::Duration;
-#[derive(Debug)]
-pub struct Subtensor(subxt::OnlineClient<subxt::SubstrateConfig>);
+use std::{sync::Arc, time::Duration};
+pub struct Subtensor(Secret);
 pub struct Options {
     pub url: Secret,
     pub genesis_hash: Option<[u8; 32]>,
     pub timeout: Duration,
 }
+#[derive(subxt::ext::scale_decode::DecodeAsType)]
+#[decode_as_type(crate_path = "subxt::ext::scale_decode")]
+struct Cert {
+    public_key: Vec<u8>,
+    algorithm: u8,
+}
+fn bad(e: impl std::fmt::Display) -> Failed {
+    Failed::new(Fault::Rpc, e.to_string())
+}
 impl Subtensor {
-    pub fn new(_o: &Options) -> Result<Self, Failed> {
-        Err(Failed::new(Fault::Rpc, "stub"))
+    pub fn new(o: &Options) -> Result<Self, Failed> {
+        Ok(Self(o.url.clone()))
     }
-    pub async fn key(&self, _n: NetUid, _h: &Hotkey) -> Result<Option<PublishedKey>, Failed> {
-        Ok(None)
+    async fn c(&self) -> Result<subxt::OnlineClient<subxt::SubstrateConfig>, Failed> {
+        let rpc = subxt::rpcs::RpcClient::from_insecure_url(self.0.expose()).await.map_err(bad)?;
+        subxt::OnlineClient::from_backend(Arc::new(subxt::backend::LegacyBackend::builder().build(rpc)))
+            .await
+            .map_err(bad)
+    }
+    pub async fn key(&self, n: NetUid, h: &Hotkey) -> Result<Option<PublishedKey>, Failed> {
+        let c = self.c().await?;
+        let b = c.at_current_block().await.map_err(bad)?;
+        let item = subxt::dynamic::storage::<(u16, [u8; 32]), Cert>("SubtensorModule", "NeuronCertificates");
+        let v = b.storage().try_fetch(item, (n.0, h.0)).await.map_err(bad)?;
+        Ok(v.map(|v| v.decode().unwrap()).map(|c| PublishedKey::new(c.algorithm.into(), &c.public_key)))
     }
     pub async fn axon(&self, n: NetUid, h: &Hotkey) -> Result<Option<serve::Axon>, Failed> {
-        serve::axon(&self.0, n, h).await.map_err(|e| Failed::new(Fault::Rpc, e.to_string()))
+        serve::axon(&self.c().await?, n, h).await.map_err(bad)
     }
     pub async fn publish(
         &self,
@@ -31,6 +49,6 @@ impl Subtensor {
         a: serve::Axon,
         s: &serve::Account<'_>,
     ) -> Result<(), serve::NotServed> {
-        serve::publish(&self.0, n, k, a, s).await
+        serve::publish(&self.c().await.unwrap(), n, k, a, s).await
     }
 }

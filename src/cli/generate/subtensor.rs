@@ -8,9 +8,10 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use url::Url;
 
 use super::{
-    agree, misused,
+    agree, is_loopback, misused,
     pair::{self, Directory},
     say,
 };
@@ -33,8 +34,7 @@ use crate::{
 #[derive(Args)]
 #[group(skip)]
 pub struct Options {
-    /// A node of the chain, instead of Pylon: ws://, wss://, http:// or https://. One that you trust: it says what is
-    /// signed.
+    /// A node of the chain, instead of Pylon: wss:// or ws://. One that you trust: it says what is signed.
     #[arg(long, value_name = "URL")]
     pub subtensor_url: Option<String>,
     /// The hotkey's file.
@@ -83,7 +83,15 @@ impl Options {
         patience: Duration,
         environment: &Environment,
     ) -> anyhow::Result<Account> {
-        let url = Secret::new(self.subtensor_url.clone().unwrap_or_default());
+        let url = self.subtensor_url.as_deref().and_then(|text| Url::parse(text.trim()).ok());
+        let url = url.filter(|url| matches!(url.scheme(), "ws" | "wss") && url.has_host());
+        let Some(url) = url else {
+            return Err(misused("--subtensor-url must be a URL that begins with wss:// or ws://"));
+        };
+        if signs && url.scheme() == "ws" && !is_loopback(&url) {
+            say("the node is asked without TLS: whoever is on the way can change what the hotkey signs");
+        }
+        let url = Secret::new(url.to_string());
         let node = Subtensor::new(&subtensor::Options { url, genesis_hash: None, timeout: QUESTION })?;
         let pair = if signs { Some(self.pair(environment)?) } else { None };
         Ok(Account { node, netuid, pair, ip: self.ip, port: self.port, patience })

@@ -132,6 +132,26 @@ fn what_the_chain_refuses_is_told_in_words_and_the_key_waits() {
 }
 
 #[test]
+fn a_call_that_fails_in_its_block_is_told_in_words() {
+    let (node, desk) = (node(), desk());
+    node.refuse(Some("ServingRateLimitExceeded"));
+    generate(&desk, &node, &[]).with(1, &["once in a while", "client.key.next"]);
+    node.refuse(None);
+    generate(&desk, &node, &[]).with(0, &[]);
+    has(&node, MINER, &kept(&desk.key()));
+}
+
+#[test]
+fn a_call_that_succeeds_and_changes_nothing_is_not_success() {
+    let (node, desk) = (node(), desk());
+    node.deaf_to_keys(true);
+    let ended = generate(&desk, &node, &["--timeout", "10"]);
+    ended.with(1, &["cannot be confirmed", "the chain has another key", "client.key.next"]);
+    assert_eq!(alloy::hex::encode(node.published(MINER).unwrap().1), MINERS_KEY);
+    assert_eq!(desk.names(), ["client.key.next"]);
+}
+
+#[test]
 fn a_process_that_dies_after_publishing_has_lost_nothing() {
     let (node, desk) = (Node::start(), desk());
     node.serving_rate_limit(0);
@@ -234,7 +254,7 @@ fn a_wallet_that_cannot_sign_is_refused_before_anything_is_asked() {
     wallet(&desk, "wallet", "//Charlie//hot", MINER);
     generate(&desk, &node, &["--ss58-address", IDLE]).with(2, &["is not the wallet's hotkey"]);
     desk.generate(&["--subtensor-url", &node.url()]).with(2, &["--wallet FILE"]);
-    desk.generate(&["--subtensor-url", "ftp://x", "--wallet", "wallet"]).with(2, &["wss://"]);
+    desk.generate(&["--subtensor-url", "http://x", "--wallet", "wallet"]).with(2, &["wss://"]);
     assert_eq!(node.questions(), asked);
     // One that everybody may read is used, and complained about.
     set_mode(&desk.directory.path().join("wallet"), 0o644);
