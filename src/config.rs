@@ -42,12 +42,12 @@ pub use self::{
     egress::{Egress, Timeouts},
     environment::{Environment, VARIABLES},
     error::{ConfigError, Mistake},
-    listener::{CertificateFiles, Introspection, Listener, Tls},
+    listener::{CertificateFiles, ClientCertificates, Introspection, Listener, Tls},
     log::{Log, LogFormat, LogLevel},
     marketplace::{Freshness, Marketplace},
     neurons::{NeuronSource, Neurons, Pylon, Subtensor},
     nevermined::Nevermined,
-    route::{Compatibility, Cors, CredentialKind, HostPattern, Origins, Route, RouteTarget},
+    route::{Compatibility, Cors, CredentialKind, HostPattern, NeuronPolicy, Origins, Route, RouteTarget},
     server::Server,
     service::Service,
     upstream::{HostPort, Http2, Upstream},
@@ -194,13 +194,15 @@ fn read(root: &Section<'_>) -> Config {
     let upstreams =
         upstream_sections.iter().filter_map(|section| Some((Upstream::read(section, &egress.timeouts)?, section)));
     let (upstreams, upstream_places): (Vec<_>, _) = upstreams.unzip();
+    let (pylon, subtensor) = (root.section("pylon"), root.section("subtensor"));
+    let neurons = Neurons::read(&root.section("neurons"), &pylon, &subtensor);
+    let netuid = neurons.as_ref().map(|neurons| neurons.netuid);
     let route_sections = root.sections("route");
-    let routes = route_sections.iter().filter_map(|section| Some((Route::read(section, &upstreams)?, section)));
+    let routes = route_sections.iter().filter_map(|section| Some((Route::read(section, &upstreams, netuid)?, section)));
     let (mut routes, route_places): (Vec<_>, _) = routes.unzip();
     if context.drop_in() {
         routes.push(Route::drop_in());
     }
-    let (pylon, subtensor) = (root.section("pylon"), root.section("subtensor"));
     let config = Config {
         database: Database::read(&root.section("database"), &server.data_dir, usage.report.is_some()),
         server,
@@ -211,7 +213,7 @@ fn read(root: &Section<'_>) -> Config {
         nevermined: Nevermined::read(&root.section("nevermined")),
         marketplace: Marketplace::read(&root.section("marketplace")),
         chain: Chain::read(&root.section("chain")),
-        neurons: Neurons::read(&root.section("neurons"), &pylon, &subtensor),
+        neurons,
         pylon: Pylon::read(&pylon),
         subtensor: Subtensor::read(&subtensor),
         services,

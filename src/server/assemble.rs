@@ -18,7 +18,7 @@ use crate::{
         },
         pylon::{self, Pylon},
     },
-    config::{Config, DatabaseTarget, NeuronSource, RouteTarget},
+    config::{Config, DatabaseTarget, NeuronPolicy, NeuronSource, Route, RouteTarget},
     credits::{Books, Ledger, LedgerOptions},
     decision::Decider,
     metrics::Metrics,
@@ -262,7 +262,14 @@ impl Reloading {
 /// When a setting cannot be honoured.
 pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Result<(Serving, Option<Decider>)> {
     let tokens = tokens(config)?.map(Arc::new);
-    let decisions = Arc::new(DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger)));
+    let decisions =
+        Arc::new(DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger), rooms.neurons.clone()));
+    let asks_neurons = |route: &Route| route.neurons.as_ref().is_some_and(NeuronPolicy::asks_neurons);
+    if let Some(neurons) = &rooms.neurons
+        && config.routes.iter().any(asks_neurons)
+    {
+        neurons.want_registered();
+    }
     let asked_about = config.routes.iter().find(|route| route.target == RouteTarget::Token);
     let decider = asked_about.zip(tokens.clone()).map(|(route, tokens)| Decider {
         route: route.clone(),
@@ -273,6 +280,7 @@ pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Res
         routes: Routes::new(&config.routes, metrics),
         upstreams: Upstreams::new(&config.egress, config.upstreams.clone(), rooms.outside.clone()),
         tokens,
+        neurons: rooms.neurons.clone(),
         decisions,
         trusted_proxies: config.server.trusted_proxies.clone(),
         max_header_bytes: config.server.max_header_bytes,

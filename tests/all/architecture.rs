@@ -25,7 +25,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("usage", &["store", "chain", "credits"]),
     ("decision", &["authn", "authz", "metrics"]),
     ("admin", &["chain", "credits", "metrics", "telemetry", "tls", "usage"]),
-    ("proxy", &["authn", "authz", "usage", "tls", "metrics", "telemetry"]),
+    ("proxy", &["authn", "authz", "chain", "usage", "tls", "metrics", "telemetry"]),
     (
         "server",
         &[

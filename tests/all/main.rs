@@ -10,6 +10,8 @@ mod authorization;
 #[cfg(test)]
 mod chain;
 #[cfg(test)]
+mod client_certificates;
+#[cfg(test)]
 mod credits;
 #[cfg(test)]
 mod drill_kill;

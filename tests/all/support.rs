@@ -10,6 +10,7 @@ pub mod database;
 pub mod gateway;
 pub mod h2;
 pub mod market;
+pub mod neuron;
 pub mod pylon;
 pub mod subtensor;
 pub mod tls;

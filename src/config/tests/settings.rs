@@ -25,6 +25,7 @@ name = "l"
 address = "127.0.0.1:1"
 [listener.tls]
 alpn = ["http/1.1"]
+client_certificates = "optional"
 [[listener.tls.certificate]]
 cert = "{cert}"
 key = "{key}"
@@ -140,6 +141,20 @@ expose_headers = ["NVMCreditsConsumed", "X-B"]
 max_age = "41s"
 allow_credentials = true
 [[route]]
+name = "n"
+path = "/n"
+upstream = "u"
+accepts = ["client-certificate", "nevermined"]
+services = ["{SERVICE}"]
+compatibility = "nexus-auth"
+[route.neurons]
+netuid = 42
+registered = true
+validator_permit = true
+min_stake = 45.5
+hotkeys = ["5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"]
+deny_hotkeys = ["5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty"]
+[[route]]
 name = "t"
 upstream = "token"
 open_endpoints = true
@@ -151,13 +166,21 @@ format = "text"
         token = files.path("token"),
         key_file = files.path("key"),
     );
-    let shown = format!("{:?}", parse(&text).unwrap_or_else(|error| panic!("{error}")));
+    let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let said = config.summary();
+    for part in [
+        "client certificates optional",
+        "client certificate of one of 1 listed neurons of subnet 42, registered, with validator permit, with stake of 45.5 or more, 1 denied or Nevermined token of did:nv:",
+    ] {
+        assert!(said.contains(part), "no {part} in {said}");
+    }
+    let shown = format!("{config:?}");
     for part in [
         "threads: 3, data_dir: \"d\", grace_period: 1s, trusted_proxies: [10.0.0.0/8]",
         "header_timeout: 2s, body_timeout: 3s, keepalive_timeout: 4s, write_timeout: 5s",
         "max_header_bytes: 6144, max_connections: 7",
         "name: \"l\", address: 127.0.0.1:1",
-        "names: [\"gateway.example\"] }], alpn_h2: false",
+        "names: [\"gateway.example\"] }], alpn_h2: false, client_certificates: Optional",
         "admin: None, introspection: Some(Introspection { address: 127.0.0.1:2 })",
         "Postgres([secret]), migrate_at_start: false, max_connections: 9, timeout: 8s, access_tables: false",
         "spool_max_bytes: 10485760, segment_bytes: 1048576, sync_interval: 9ms, when_full: ServeUnmetered",
@@ -181,6 +204,8 @@ format = "text"
         "hosts: [Exact(\"a.example\"), Below(\".b.example\")], path: \"/p\", methods: [GET], target: Upstream(0), accepts: [Nevermined]",
         "compatibility: Nevermined, cors: Some(Cors { allow_origins: List([\"https://o.example\"]), allow_methods: Some(\"PUT,GET\"), allow_headers: Some(\"X-A\"), expose_headers: Some(\"NVMCreditsConsumed,X-B\"), max_age: 41s, allow_credentials: true })",
         "max_body_bytes: 40, hide_credits_header: true, forward: true, preserve_host: false",
+        "accepts: [ClientCertificate, Nevermined]",
+        "neurons: Some(NeuronPolicy { netuid: NetUid(42), registered: true, validator_permit: true, min_stake: 45500000000, hotkeys: Some({5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY}), deny_hotkeys: {5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty} }), open_endpoints: false, compatibility: NexusAuth",
         "open_endpoints: true, compatibility: Standard, cors: None, max_body_bytes: 67108864, hide_credits_header: false, forward: true, preserve_host: false",
         "Log { level: Trace, access: false, format: Text }",
     ] {
