@@ -168,14 +168,15 @@ fn keep(wanted: &Wanted<'_>, present: Present) -> anyhow::Result<()> {
     }
     let directory = Directory::open(&options.output_dir)?;
     drop(directory.room(pair::CERTIFICATE)?);
+    drop(directory.room(pair::KEY)?);
     super::on_runtime(wanted.confirm(&key))?;
-    if other || present == Present::Nothing || present == Present::CertificateAlone {
-        directory.keep_next(&key)?;
-        directory.replace_both(&wanted.certificate(&key)?)?;
-    } else {
-        directory.replace_certificate(&wanted.certificate(&key)?)?;
+    let certificate = wanted.certificate(&key)?;
+    if options.reissue || present == Present::KeyAlone && !other {
         pair::tighten(&in_place)?;
+    } else {
+        directory.replace_key(&key)?;
     }
+    directory.replace_certificate(&certificate)?;
     wanted.done(&directory, "the same key");
     if wanted.source.is_none() {
         say("it was not compared with the chain: with --subtensor-url or -identity-name it would have been");

@@ -28,6 +28,8 @@ mod introspect;
 #[cfg(test)]
 mod neurons;
 #[cfg(test)]
+mod neurons_drill;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod support;

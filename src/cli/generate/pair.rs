@@ -169,7 +169,15 @@ impl Directory {
     /// # Errors
     /// When it cannot be written.
     pub fn keep_next(&self, key: &NeuronKey) -> anyhow::Result<()> {
-        self.room(NEXT_KEY)?.fill(key.to_pem().as_bytes(), PRIVATE)
+        self.room(NEXT_KEY)?.keep(key)
+    }
+
+    /// Replaces the key.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn replace_key(&self, key: &NeuronKey) -> anyhow::Result<()> {
+        self.room(KEY)?.keep(key)
     }
 
     /// Replaces the certificate.
@@ -201,11 +209,16 @@ impl Directory {
 }
 
 impl Room<'_> {
-    /// Writes the file: completely or, whatever happens, not at all.
+    /// Writes a key's file.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn fill(mut self, contents: &[u8], mode: u32) -> anyhow::Result<()> {
+    pub fn keep(self, key: &NeuronKey) -> anyhow::Result<()> {
+        self.fill(key.to_pem().as_bytes(), PRIVATE)
+    }
+
+    /// Writes the file: completely or, whatever happens, not at all.
+    fn fill(mut self, contents: &[u8], mode: u32) -> anyhow::Result<()> {
         let (from, to) = (self.directory.temporary(self.name), self.directory.file(self.name));
         let mut write = || {
             self.file.rewind()?;

@@ -23,13 +23,12 @@ use crate::{
     model::{
         hotkey::Hotkey,
         neuron::{NetUid, PublishedKey},
-        secret::Secret,
     },
     tls::neuron::NeuronKey,
 };
 
-/// Which Pylon, and who we are to it. The token is read from `NEXUS_PYLON_IDENTITY_TOKEN` alone: other people can read
-/// command lines.
+/// Which Pylon, and who we are to it. The token is read from `NEXUS_PYLON_IDENTITY_TOKEN` or the file that
+/// `NEXUS_PYLON_IDENTITY_TOKEN_FILE` names: other people can read command lines.
 #[derive(Args)]
 #[group(skip)]
 pub struct Options {
@@ -89,7 +88,7 @@ impl Options {
         if matches!(name, "." | "..") {
             return Err(misused("-identity-name is no name"));
         }
-        let token = environment.value("NEXUS_PYLON_IDENTITY_TOKEN").map(Secret::new);
+        let token = environment.secret("NEXUS_PYLON_IDENTITY_TOKEN").map_err(misused)?;
         if token.is_none() {
             say("NEXUS_PYLON_IDENTITY_TOKEN is not set: only a Pylon before version 2.0 answers without");
         }
@@ -132,7 +131,7 @@ impl Identity {
             made.unverified_public == PublishedKey::Ed25519(*key.public()),
             "the private key in Pylon's answer does not belong to the public key beside it. {LOST}"
         );
-        room.fill(key.to_pem().as_bytes(), 0o600)?;
+        room.keep(&key)?;
         self.seen(hotkey, &key).await?;
         Ok(key)
     }

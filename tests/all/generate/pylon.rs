@@ -44,9 +44,12 @@ fn a_key_is_made_once_and_again_when_that_is_said() {
 }
 
 #[test]
-fn the_private_key_is_in_no_log() {
+fn secrets_come_out_of_files_and_go_into_no_log() {
     let pylon = pylon();
-    let desk = desk(&pylon);
+    let desk = desk(&pylon).variable("NEXUS_PYLON_IDENTITY_TOKEN_FILE", "token");
+    fs::write(desk.directory.path().join("token"), format!("{TOKEN}\n")).unwrap();
+    desk.generate(&FOR_NEURON).with(2, &["both set"]);
+    let desk = desk.variable("NEXUS_PYLON_IDENTITY_TOKEN", "");
     let ended = desk.generate(&FOR_NEURON).with(0, &[]);
     assert!(!ended.err.contains("0101010101") && !ended.err.contains(TOKEN), "{}", ended.err);
 }
