@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod auth_request;
 mod chain;
 mod checks;
 mod context;
@@ -36,6 +37,7 @@ mod usage;
 mod value;
 
 pub use self::{
+    auth_request::AuthRequest,
     chain::{Chain, PrivateUrl},
     credits::CreditSettings,
     database::{Database, DatabaseTarget},
@@ -72,6 +74,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// `[introspection]`: the replaced system's decision endpoint, for somebody else's proxy. None: off.
     pub introspection: Option<Introspection>,
+    /// `[auth_request]`: the replaced nexus-auth's endpoint, for somebody else's proxy. None: off.
+    pub auth_request: Option<AuthRequest>,
     /// `[database]`: where usage and credits are kept.
     pub database: Database,
     /// `[usage]`: the way of a usage event.
@@ -106,8 +110,8 @@ pub struct Config {
 
 /// What a configuration is made of, in rising precedence.
 pub struct Sources<'a> {
-    /// The TOML file. None: drop-in mode, in which the environment alone describes a gateway that behaves like the
-    /// replaced system.
+    /// The TOML file. None: drop-in mode, in which the environment alone describes a gateway that behaves like one of the
+    /// replaced systems, or like both.
     pub file: Option<&'a Path>,
     /// The environment.
     pub environment: Environment,
@@ -130,6 +134,12 @@ pub struct Flags {
     pub database_url: Option<Secret>,
     /// `TOLLGATE_LOG`.
     pub log: Option<String>,
+    /// `NEXUS_AUTH_LISTEN_ADDR`.
+    pub auth_listen: Option<String>,
+    /// `NEXUS_PYLON_ENDPOINT`.
+    pub pylon_endpoint: Option<String>,
+    /// `NEXUS_PYLON_NETUID`.
+    pub netuid: Option<String>,
 }
 
 impl Config {
@@ -209,6 +219,7 @@ fn read(root: &Section<'_>) -> Config {
         listeners,
         admin: listener::read_admin(&root.section("admin")),
         introspection: Introspection::read(&root.section("introspection")),
+        auth_request: AuthRequest::read(&root.section("auth_request")),
         usage,
         nevermined: Nevermined::read(&root.section("nevermined")),
         marketplace: Marketplace::read(&root.section("marketplace")),

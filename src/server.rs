@@ -5,6 +5,7 @@
 //! request causes is asked there, so that it outlives the request and is shared by all who wait for it.
 
 pub mod assemble;
+mod auth_listener;
 mod lifecycle;
 
 use std::{
@@ -24,11 +25,14 @@ use pingora::{
 use pingora_proxy::HttpProxy;
 use tokio::runtime::{Builder, Runtime};
 
-use self::lifecycle::{Background, Stopping};
+use self::{
+    auth_listener::AuthListener,
+    lifecycle::{Background, Stopping},
+};
 use crate::{
     admin::{self, Readiness},
     config::{self, Config, ConfigError},
-    decision,
+    decision::introspect,
     metrics::Metrics,
     proxy::{
         Gateway, Ids,
@@ -75,9 +79,17 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         serve_router(&outside, address, admin::router(watched)).context("the admin listener")?;
     }
     if let Some(introspection) = &config.introspection {
-        let router = decision::router(Arc::clone(&decider), Arc::clone(&metrics));
+        let router = introspect::router(Arc::clone(&decider), Arc::clone(&metrics));
         serve_router(&outside, introspection.address, router).context("the introspection listener")?;
     }
+
+    let auth_listener = match (&config.auth_request, assemble::auth_request(config, &rooms, &metrics)) {
+        (Some(settings), Some(endpoint)) => {
+            let bound = outside.block_on(AuthListener::bind(settings.address, endpoint.router()));
+            Some(bound.context("the auth_request listener")?)
+        }
+        _ => None,
+    };
 
     let gateway = Gateway {
         serving,
@@ -96,7 +108,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         decider,
     };
     outside.spawn(lifecycle::reload_on_hangup(load, reloaded));
-    let background = Background::start(&outside, config, &rooms, movers, in_use, readiness.clone());
+    let background = Background::start(&outside, config, &rooms, movers, auth_listener, in_use, readiness.clone());
     let stopping = Stopping {
         background: Some(background).into(),
         open: Arc::default(),

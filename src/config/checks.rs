@@ -40,8 +40,10 @@ pub(super) fn check(config: &Config, places: &Places<'_>) {
 fn check_addresses(config: &Config, places: &Places<'_>) {
     let context = places.root.context;
     // With another mistake, that one may be the reason.
-    if config.listeners.is_empty() && config.introspection.is_none() && context.no_mistakes() {
-        places.root.mistake("listener", "there is nothing to do: neither a [[listener]] nor an [introspection]");
+    let endpoints = config.introspection.is_some() || config.auth_request.is_some();
+    if config.listeners.is_empty() && !endpoints && context.no_mistakes() {
+        let message = "there is nothing to do: neither a [[listener]] nor an [introspection] nor an [auth_request]";
+        places.root.mistake("listener", message);
     }
     let mut all: Vec<(SocketAddr, String, Spot)> = Vec::new();
     for (listener, written) in config.listeners.iter().zip(&places.listeners) {
@@ -53,6 +55,10 @@ fn check_addresses(config: &Config, places: &Places<'_>) {
     if let Some(introspection) = config.introspection {
         let spot = places.root.spot_below("introspection", "address");
         all.push((introspection.address, "the introspection endpoint".into(), spot));
+    }
+    if let Some(auth_request) = &config.auth_request {
+        let spot = places.root.spot_below("auth_request", "address");
+        all.push((auth_request.address, "the auth_request endpoint".into(), spot));
     }
     let mut earlier: Vec<(SocketAddr, String)> = Vec::new();
     for (address, what, spot) in all {
@@ -149,6 +155,10 @@ fn check_sources(config: &Config, places: &Places<'_>) {
     }
     if config.marketplace.is_some() && !chain && !root.context.drop_in() {
         root.mistake("chain", "is missing: the credits of the marketplace's services are on chain");
+    }
+    // A [neurons] with a mistake in it has been reported already.
+    if config.auth_request.is_some() && config.neurons.is_none() && !root.has("neurons") && !root.context.nexus_auth() {
+        root.mistake("auth_request", "needs a [neurons] section: whose certificates are good");
     }
     if config.introspection.is_some() && !root.context.drop_in() {
         if config.nevermined.is_none() && !root.has("nevermined") {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    environment::{Variable, Variables},
+    environment::{self, Variable, Variables},
     error::Mistake,
     files,
     value::{Parse, Raw},
@@ -73,9 +73,25 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Whether there is no file, and the environment describes everything.
+    /// Whether there is no file, and the environment describes a gateway in place of the Nevermined proxy. It does if it says
+    /// nothing, and need not if it speaks of nexus-auth.
     pub(super) fn drop_in(&self) -> bool {
-        self.file.is_none()
+        let nevermined = self.any_is_set(&environment::OF_NEVERMINED);
+        self.file.is_none() && (nevermined || !self.nexus_auth())
+    }
+
+    /// Whether there is no file, and the environment describes an endpoint in place of nexus-auth.
+    pub(super) fn nexus_auth(&self) -> bool {
+        self.file.is_none() && self.any_is_set(&environment::OF_NEXUS_AUTH)
+    }
+
+    /// Whether there is a file.
+    pub(super) fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    fn any_is_set(&self, names: &[&str]) -> bool {
+        names.iter().any(|name| self.variables.get(*name).is_some_and(|variable| !variable.value.is_empty()))
     }
 
     /// The line of a byte of the file.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{
     Config, DatabaseTarget, NeuronSource,
     listener::ClientCertificates,
-    route::{CredentialKind, HostPattern, NeuronPolicy, Route, RouteTarget},
+    route::{Compatibility, CredentialKind, HostPattern, NeuronPolicy, Route, RouteTarget},
 };
 
 impl Config {
@@ -42,6 +42,15 @@ impl Config {
         }
         if let Some(introspection) = self.introspection {
             rows.push(vec!["introspection".into(), introspection.address.to_string(), "POST /introspect".into()]);
+        }
+        if let Some(auth_request) = &self.auth_request {
+            let verdicts = match auth_request.compatibility {
+                Compatibility::NexusAuth => ", the verdicts of nexus-auth",
+                Compatibility::Standard | Compatibility::Nevermined => "",
+            };
+            let peers: Vec<_> = auth_request.trusted_peers.iter().map(ToString::to_string).collect();
+            let protocol = format!("X-Client-Cert from {}{verdicts}", peers.join(", "));
+            rows.push(vec!["auth_request".into(), auth_request.address.to_string(), protocol]);
         }
         if let Some(address) = self.admin {
             rows.push(vec!["admin".into(), address.to_string(), "/healthz /readyz /metrics".into()]);

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::STORE_PATIENCE;
 use crate::{
-    authn::nevermined::TokenVerifier,
+    authn::{certificate::Rules, nevermined::TokenVerifier},
     authz::DecisionPoint,
     chain::{
         self, Facts, ServiceFacts, cache, evm, marketplace,
@@ -18,9 +18,9 @@ use crate::{
         },
         pylon::{self, Pylon},
     },
-    config::{Config, DatabaseTarget, NeuronPolicy, NeuronSource, Route, RouteTarget},
+    config::{Compatibility, Config, DatabaseTarget, NeuronPolicy, NeuronSource, Route, RouteTarget},
     credits::{Books, Ledger, LedgerOptions},
-    decision::Decider,
+    decision::{auth_request, introspect::Decider},
     metrics::Metrics,
     model::{endpoint::Origin, secret::Secret},
     proxy::{Serving, routes::Routes, upstream::Upstreams},
@@ -228,6 +228,23 @@ fn services(config: &Config) -> impl Iterator<Item = ServiceFacts> {
         source: service.credits,
         open_endpoints: service.open_endpoints.clone(),
     })
+}
+
+/// The endpoint of nexus-auth, if it is wanted.
+#[must_use]
+pub fn auth_request(config: &Config, rooms: &Rooms, metrics: &Arc<Metrics>) -> Option<Arc<auth_request::Endpoint>> {
+    // Nobody asks for the endpoint without a source of keys (config/checks.rs).
+    let (settings, neurons) = (config.auth_request.as_ref()?, config.neurons.as_ref()?);
+    let options = auth_request::Options {
+        rules: match settings.compatibility {
+            Compatibility::NexusAuth => Rules::NexusAuth,
+            Compatibility::Standard | Compatibility::Nevermined => Rules::Strict,
+        },
+        netuid: neurons.netuid,
+        trusted_peers: settings.trusted_peers.clone(),
+        health_path: settings.health_path.clone(),
+    };
+    Some(auth_request::Endpoint::new(options, Arc::clone(rooms.neurons.as_ref()?), Arc::clone(metrics)))
 }
 
 /// What a reload needs.

@@ -18,7 +18,10 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::assemble::{Movers, Reloading, Rooms};
+use super::{
+    assemble::{Movers, Reloading, Rooms},
+    auth_listener::AuthListener,
+};
 use crate::{
     admin::Readiness,
     config::{Config, ConfigError},
@@ -42,6 +45,7 @@ impl Background {
         config: &Config,
         rooms: &Rooms,
         movers: Movers,
+        auth_listener: Option<AuthListener>,
         certificates: Vec<Arc<Certificates>>,
         readiness: Readiness,
     ) -> Self {
@@ -51,6 +55,9 @@ impl Background {
         let mut awaited = vec![outside.spawn(movers.writer.run(settled, told_to_stop(stop.subscribe())))];
         if let Some(reporter) = movers.reporter {
             awaited.push(outside.spawn(reporter.run(told_to_stop(stop.subscribe()))));
+        }
+        if let Some(listener) = auth_listener {
+            awaited.push(outside.spawn(listener.run(stop.subscribe())));
         }
         if let Some(reader) = movers.neuron_reader {
             outside.spawn(reader.run());
@@ -91,7 +98,8 @@ pub async fn reload_on_hangup(load: impl Fn() -> Result<Config, ConfigError> + S
     }
 }
 
-async fn told_to_stop(mut stop: watch::Receiver<bool>) {
+/// Waits for the word to stop.
+pub async fn told_to_stop(mut stop: watch::Receiver<bool>) {
     // An error means that nobody can tell any more, which comes to the same.
     let _ = stop.wait_for(|stop| *stop).await;
 }
