@@ -11,7 +11,7 @@ mod subtensor;
 use std::{io::Write as _, net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
-use clap::{Args, CommandFactory as _};
+use clap::{ArgAction, Args, CommandFactory as _, builder::BoolishValueParser};
 
 use self::pair::{Directory, Present};
 use crate::{
@@ -45,10 +45,12 @@ pub struct Options {
           value_parser = clap::value_parser!(u8).range(1..=1))]
     algorithm: u8,
     /// Make and publish a new key although there is one.
-    #[arg(long)]
+    #[arg(long, action = ArgAction::Set, value_parser = BoolishValueParser::new(), num_args = 0..=1,
+          require_equals = true, default_value = "false", default_missing_value = "true", hide_default_value = true,
+          hide_possible_values = true, value_name = "BOOLEAN")]
     force_recreate: bool,
     /// Keep the key in the output directory and make its certificate anew.
-    #[arg(long, conflicts_with_all = ["from_key", "force_recreate"])]
+    #[arg(long, conflicts_with = "from_key")]
     reissue: bool,
     /// Make the certificate for the Ed25519 key in this PEM file (PKCS#8), which is published already.
     #[arg(long, value_name = "FILE")]
@@ -198,6 +200,9 @@ impl<'a> Wanted<'a> {
             None => None,
         };
         let keeps = options.reissue || options.from_key.is_some();
+        if options.reissue && options.force_recreate {
+            return Err(misused("--reissue keeps the key, and -force-recreate makes a new one: say one of the two"));
+        }
         if options.publish && !keeps {
             return Err(misused(
                 "--publish goes with --reissue or --from-key: without them a new key is always published",

@@ -158,6 +158,7 @@ fn a_wrong_command_line_ends_with_2_and_the_usage() {
             vec!["--ss58-address", ALICE, "--pylon-endpoint", "ftp://x", miner[0], miner[1], "--netuid", "2"],
             "http or https",
         ),
+        (vec!["--ss58-address", ALICE, "--reissue", "-force-recreate"], "say one of the two"),
         (vec!["--ss58-address", ALICE, "--publish"], "--publish goes with"),
         (vec!["--ss58-address", ALICE, "--reissue", "--publish"], "--publish needs --subtensor-url"),
         (vec!["--not-after-days", "0"], "--not-after-days"),

@@ -23,10 +23,10 @@ fn desk(pylon: &Pylon) -> Desk {
         .variable("NEXUS_PYLON_IDENTITY_TOKEN", TOKEN)
 }
 
-const FOR_NEURON: [&str; 2] = ["--ss58-address", NEURON];
+const FOR_NEURON: [&str; 2] = ["-ss58-address", NEURON];
 
 fn forced<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
-    [FOR_NEURON.as_slice(), &["--force-recreate"], arguments].concat()
+    [FOR_NEURON.as_slice(), &["-force-recreate"], arguments].concat()
 }
 
 #[test]
@@ -37,9 +37,10 @@ fn a_key_is_made_once_and_again_when_that_is_said() {
     desk.certified(NEURON, &key(1));
     assert_eq!(mode(&desk.certs("")), 0o755);
     desk.generate(&FOR_NEURON).with(0, &["nothing done"]);
+    desk.generate(&[FOR_NEURON.as_slice(), &["-force-recreate=false"]].concat()).with(0, &["nothing done"]);
     assert_eq!(pylon.made(), 1);
     set_mode(&desk.key(), 0o644);
-    desk.generate(&forced(&["--not-after-days", "36500"])).with(0, &["36500 days"]);
+    desk.generate(&forced(&["-not-after-days=36500"])).with(0, &["36500 days"]);
     desk.certified(NEURON, &key(2));
 }
 
