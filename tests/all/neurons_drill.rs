@@ -134,6 +134,6 @@ fn a_key_is_published_admitted_rotated_and_believed_for_a_while() {
     assert_eq!(ask(&gateway, &first).status, 503);
 
     node.restart();
-    within(Duration::from_secs(60), "it is known again", || (ask(&gateway, &second).status == 200).then_some(()));
+    within(Duration::from_mins(1), "it is known again", || (ask(&gateway, &second).status == 200).then_some(()));
     eventually("and who has the old key is not admitted", || (ask(&gateway, &first).status == 403).then_some(()));
 }

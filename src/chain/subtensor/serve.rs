@@ -6,7 +6,8 @@
 use std::net::IpAddr;
 
 use subxt::{
-    OnlineClient, SubstrateConfig,
+    SubstrateConfig,
+    client::OnlineClientAtBlockT,
     config::{
         SubstrateExtrinsicParamsBuilder,
         substrate::{AccountId32, MultiSignature},
@@ -15,10 +16,17 @@ use subxt::{
     error::{BackendError, DispatchError, ExtrinsicError, RpcError, TransactionEventsError},
     ext::{scale_decode::DecodeAsType, scale_encode::EncodeAsType},
     rpcs,
-    tx::{Signer, StaticPayload, TransactionStatus},
+    tx::{Signer, StaticPayload, TransactionProgress, TransactionStatus},
 };
 
-use crate::model::{hotkey::Hotkey, neuron::NetUid};
+use super::Subtensor;
+use crate::{
+    chain::fault::Failed,
+    model::{
+        hotkey::Hotkey,
+        neuron::{NetUid, PublishedKey},
+    },
+};
 
 /// Where the chain says a neuron is reached. Its fields are those of the storage item `Axons`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, DecodeAsType)]
@@ -141,74 +149,106 @@ fn payload(netuid: NetUid, key: &[u8; 32], axon: Axon) -> StaticPayload<ServeAxo
     StaticPayload::new(PALLET, CALL, axon.call(netuid, key))
 }
 
-/// Where the chain says that a neuron is reached. None: it has never said so.
-///
-/// # Errors
-/// When the node cannot be asked, or its runtime has no such item.
-pub(super) async fn axon(
-    client: &OnlineClient<SubstrateConfig>,
-    netuid: NetUid,
-    hotkey: &Hotkey,
-) -> Result<Option<Axon>, subxt::Error> {
-    let item = dynamic::storage::<(u16, [u8; 32]), Axon>(PALLET, "Axons");
-    let block = client.at_current_block().await?;
-    let found = block.storage().try_fetch(item, (netuid.0, hotkey.0)).await?;
-    Ok(found.map(|value| value.decode()).transpose()?)
+/// What `NeuronCertificates` has.
+#[derive(DecodeAsType)]
+#[decode_as_type(crate_path = "subxt::ext::scale_decode")]
+struct Certificate {
+    public_key: Vec<u8>,
+    algorithm: u8,
 }
 
-/// Publishes a key, and waits until the block with it is final.
-///
-/// # Errors
-/// See [`NotServed`].
-pub(super) async fn publish(
-    client: &OnlineClient<SubstrateConfig>,
-    netuid: NetUid,
-    key: &[u8; 32],
-    axon: Axon,
-    account: &Account<'_>,
-) -> Result<(), NotServed> {
-    let refused = |error: &dyn std::fmt::Display| NotServed::Refused(format!("the node cannot be asked: {error}"));
-    let payload = payload(netuid, key, axon);
-    let block = client.at_current_block().await.map_err(|error| refused(&error))?;
-    let params = SubstrateExtrinsicParamsBuilder::new().mortal(MORTAL_BLOCKS).build();
-    let transactions = block.transactions();
-    let mut signable =
-        transactions.create_signable(&payload, &account.account_id(), params).await.map_err(|error| refused(&error))?;
-    let signed = signable.sign(account).map_err(|error| refused(&error))?;
-    let mut progress = signed.submit_and_watch().await.map_err(|error| not_taken(&error))?;
-    loop {
-        let unknown =
-            |why: String| NotServed::Unknown(format!("the node does not say what became of the transaction: {why}"));
-        match progress.next().await {
-            None => return Err(unknown("it has stopped telling".to_owned())),
-            Some(Err(error)) => return Err(unknown(error.to_string())),
-            Some(Ok(TransactionStatus::InFinalizedBlock(block))) => {
-                return match block.wait_for_success().await {
-                    Err(TransactionEventsError::ExtrinsicFailed(error)) => Err(NotServed::Refused(failed(&error))),
-                    Ok(_) => Ok(()),
-                    // It is in; whether the key is, is seen when it is read back.
-                    Err(error) => {
-                        tracing::warn!(%error, "what the transaction did cannot be read");
-                        Ok(())
-                    }
-                };
+impl Subtensor {
+    /// The key that a hotkey has published, at the last block that will stay. None: none.
+    ///
+    /// # Errors
+    /// When the node cannot be asked, or its runtime has no such item.
+    pub async fn key(&self, netuid: NetUid, hotkey: &Hotkey) -> Result<Option<PublishedKey>, Failed> {
+        let found: Option<Certificate> = self.of_neuron("NeuronCertificates", netuid, hotkey).await?;
+        Ok(found.map(|found| PublishedKey::new(found.algorithm.into(), &found.public_key)))
+    }
+
+    /// Where the chain says that a neuron is reached, at the last block that will stay. None: it has never said so.
+    ///
+    /// # Errors
+    /// As [`Self::key`].
+    pub async fn axon(&self, netuid: NetUid, hotkey: &Hotkey) -> Result<Option<Axon>, Failed> {
+        self.of_neuron("Axons", netuid, hotkey).await
+    }
+
+    async fn of_neuron<T: DecodeAsType>(
+        &self,
+        item: &str,
+        netuid: NetUid,
+        hotkey: &Hotkey,
+    ) -> Result<Option<T>, Failed> {
+        let block = self.at(self.finalized().await?).await?;
+        let item = dynamic::storage::<(u16, [u8; 32]), T>(PALLET, item);
+        let found = block.storage().try_fetch(item, (netuid.0, hotkey.0)).await.map_err(|error| self.explain(&error))?;
+        found.map(|value| value.decode()).transpose().map_err(|error| self.explain(&error))
+    }
+
+    /// Publishes a key, and waits until the block with it is final, for as long as that takes.
+    ///
+    /// # Errors
+    /// See [`NotServed`].
+    pub async fn publish(
+        &self,
+        netuid: NetUid,
+        key: &[u8; 32],
+        axon: Axon,
+        account: &Account<'_>,
+    ) -> Result<(), NotServed> {
+        let mut progress = self.submit(&payload(netuid, key, axon), account).await?;
+        loop {
+            let unknown =
+                |why: &str| NotServed::Unknown(format!("the node does not say what became of the transaction: {why}"));
+            match progress.next().await {
+                None => return Err(unknown("it has stopped telling")),
+                Some(Err(error)) => return Err(unknown(&self.explain(&error).to_string())),
+                Some(Ok(TransactionStatus::InFinalizedBlock(block))) => {
+                    return match block.wait_for_success().await {
+                        Err(TransactionEventsError::ExtrinsicFailed(error)) => Err(NotServed::Refused(failed(&error))),
+                        // It is in. Whether the key is, too, is seen when it is read back, also if its events cannot be
+                        // read.
+                        Ok(_) | Err(_) => Ok(()),
+                    };
+                }
+                Some(Ok(
+                    TransactionStatus::Error { message }
+                    | TransactionStatus::Invalid { message }
+                    | TransactionStatus::Dropped { message },
+                )) => return Err(unknown(&message)),
+                Some(Ok(_)) => {}
             }
-            Some(Ok(
-                TransactionStatus::Error { message }
-                | TransactionStatus::Invalid { message }
-                | TransactionStatus::Dropped { message },
-            )) => return Err(unknown(message)),
-            Some(Ok(_)) => {}
         }
+    }
+
+    /// Signs, and hands over to the node.
+    async fn submit(
+        &self,
+        payload: &StaticPayload<ServeAxonTls>,
+        account: &Account<'_>,
+    ) -> Result<TransactionProgress<SubstrateConfig, impl OnlineClientAtBlockT<SubstrateConfig> + use<>>, NotServed> {
+        let refused = |failed: Failed| NotServed::Refused(format!("the node cannot be asked: {failed}"));
+        let of_subxt = |error: ExtrinsicError| refused(self.explain(&error));
+        let block = self.at(self.finalized().await.map_err(refused)?).await.map_err(refused)?;
+        let transactions = block.transactions();
+        // With what waits in the pool counted in. A node that does not tell is asked for the account's state instead.
+        let nonce = self.methods.system_account_next_index(&account.account_id()).await.ok();
+        let params = SubstrateExtrinsicParamsBuilder::new().mortal(MORTAL_BLOCKS);
+        let params = nonce.into_iter().fold(params, SubstrateExtrinsicParamsBuilder::nonce).build();
+        let signable = transactions.create_signable(payload, &account.account_id(), params).await;
+        let signed = signable.map_err(of_subxt)?.sign(account).map_err(of_subxt)?;
+        signed.submit_and_watch().await.map_err(|error| not_taken(&error, &self.explain(&error)))
     }
 }
 
 /// What a refusal by the node's pool means.
-fn not_taken(error: &ExtrinsicError) -> NotServed {
+fn not_taken(error: &ExtrinsicError, explained: &Failed) -> NotServed {
     let ExtrinsicError::ErrorSubmittingTransaction(BackendError::Rpc(RpcError::ClientError(rpcs::Error::User(error)))) =
         error
     else {
-        return NotServed::Unknown(format!("the transaction may not have reached the node: {error}"));
+        return NotServed::Unknown(format!("the transaction may not have reached the node: {explained}"));
     };
     let data = error.data.as_ref().map_or("", |data| data.get());
     let text: String = format!("{} {data}", error.message).chars().take(TEXT_CHARACTERS).collect();
@@ -272,6 +312,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::chain::fault::Fault;
 
     /// The runtimes whose metadata was recorded: ours to replay, mainnet's, the development network's.
     const RUNTIMES: [(u32, &str); 3] = [
@@ -365,7 +406,8 @@ mod tests {
         let user = |code: i32, message: &str, data: Option<&str>| {
             let data = data.map(|data| serde_json::value::to_raw_value(data).unwrap());
             let error = rpcs::Error::User(UserError { code, message: message.to_owned(), data });
-            not_taken(&ExtrinsicError::ErrorSubmittingTransaction(error.into())).to_string()
+            let unseen = Failed::new(Fault::Rpc, "unseen");
+            not_taken(&ExtrinsicError::ErrorSubmittingTransaction(error.into()), &unseen).to_string()
         };
         for (code, data, said) in [
             (1010, "Custom error: 12", "(ServingRateLimitExceeded)"),

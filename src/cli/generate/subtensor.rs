@@ -17,14 +17,13 @@ use super::{
 };
 use crate::{
     chain::subtensor::{
-        self, Subtensor,
+        self, Node, Subtensor,
         serve::{self, Axon, NotServed},
     },
     config::Environment,
     model::{
         hotkey::Hotkey,
         neuron::{NetUid, PublishedKey},
-        secret::Secret,
     },
     tls::neuron::NeuronKey,
     wallet::keyfile::{HotkeyPair, exposed},
@@ -59,7 +58,7 @@ pub struct Options {
 
 /// A hotkey's account, at a node.
 pub struct Account {
-    node: Subtensor,
+    node: Node,
     netuid: NetUid,
     pair: Option<HotkeyPair>,
     ip: Option<IpAddr>,
@@ -91,8 +90,7 @@ impl Options {
         if signs && url.scheme() == "ws" && !is_loopback(&url) {
             say("the node is asked without TLS: whoever is on the way can change what the hotkey signs");
         }
-        let url = Secret::new(url.to_string());
-        let node = Subtensor::new(&subtensor::Options { url, genesis_hash: None, timeout: QUESTION })?;
+        let node = Node::new(subtensor::Options { url, genesis_hash: None, timeout: QUESTION })?;
         let pair = if signs { Some(self.pair(environment)?) } else { None };
         Ok(Account { node, netuid, pair, ip: self.ip, port: self.port, patience })
     }
@@ -130,7 +128,8 @@ impl Account {
     /// Makes a key, or takes the one that an earlier run has made, publishes it, and makes sure that the chain has it.
     pub async fn renew(&self, directory: &Directory, hotkey: &Hotkey) -> anyhow::Result<NeuronKey> {
         // Before a key is made: what the node and the chain have against it.
-        let axon = self.axon(hotkey).await?;
+        let chain = self.node.connect().await?;
+        let axon = self.axon(&chain, hotkey).await?;
         let next = directory.file(pair::NEXT_KEY);
         let key = if next.exists() {
             say("an earlier run has left a key: going on with it");
@@ -140,23 +139,27 @@ impl Account {
             directory.keep_next(&key)?;
             key
         };
-        if self.published(hotkey).await? != Some(PublishedKey::Ed25519(*key.public())) {
-            self.publish(hotkey, &key, axon).await.map_err(|why| anyhow::anyhow!("{why:#}. {KEPT}"))?;
+        if chain.key(self.netuid, hotkey).await? != Some(PublishedKey::Ed25519(*key.public())) {
+            self.publish(chain, hotkey, &key, axon).await.map_err(|why| anyhow::anyhow!("{why:#}. {KEPT}"))?;
         }
         Ok(key)
     }
 
     /// Makes sure that the chain has this key, and publishes it if that is wanted and it has not.
     pub async fn confirm(&self, hotkey: &Hotkey, key: &NeuronKey, publish: bool) -> anyhow::Result<()> {
-        match agree(self.published(hotkey).await?, key, "--publish and a wallet make it this one") {
-            Err(_) if publish => self.publish(hotkey, key, self.axon(hotkey).await?).await,
+        let chain = self.node.connect().await?;
+        match agree(chain.key(self.netuid, hotkey).await?, key, "--publish and a wallet make it this one") {
+            Err(_) if publish => {
+                let axon = self.axon(&chain, hotkey).await?;
+                self.publish(chain, hotkey, key, axon).await
+            }
             agreed => agreed,
         }
     }
 
     /// Where the neuron is to be reached, according to the chain and our flags.
-    async fn axon(&self, hotkey: &Hotkey) -> anyhow::Result<Axon> {
-        let axon = match (self.node.axon(self.netuid, hotkey).await?, self.ip, self.port) {
+    async fn axon(&self, chain: &Subtensor, hotkey: &Hotkey) -> anyhow::Result<Axon> {
+        let axon = match (chain.axon(self.netuid, hotkey).await?, self.ip, self.port) {
             (Some(axon), ip, port) => axon.moved(ip, port),
             (None, Some(ip), Some(port)) => Axon::new(ip, port),
             (None, ..) => bail!(
@@ -170,18 +173,14 @@ impl Account {
         Ok(axon)
     }
 
-    async fn published(&self, hotkey: &Hotkey) -> anyhow::Result<Option<PublishedKey>> {
-        Ok(self.node.key(self.netuid, hotkey).await?)
-    }
-
     /// Publishes, waits until that is final, and reads back: what the chain dislikes about a key it passes over in
     /// silence.
-    async fn publish(&self, hotkey: &Hotkey, key: &NeuronKey, axon: Axon) -> anyhow::Result<()> {
+    async fn publish(&self, mut chain: Subtensor, hotkey: &Hotkey, key: &NeuronKey, axon: Axon) -> anyhow::Result<()> {
         let pair = self.pair.as_ref().context("there is no wallet to sign with")?;
         let sign = |message: &[u8]| pair.sign(message);
         let account = serve::Account { hotkey: *hotkey, sign: &sign };
         let until = Instant::now() + self.patience;
-        let publishing = self.node.publish(self.netuid, key.public(), axon, &account);
+        let publishing = chain.publish(self.netuid, key.public(), axon, &account);
         let result = tokio::time::timeout(self.patience, publishing).await;
         let doubt = match result {
             Ok(Err(NotServed::Refused(why))) => bail!("{why}"),
@@ -190,9 +189,13 @@ impl Account {
             Ok(Ok(())) => None,
         };
         loop {
-            let looked = match self.published(hotkey).await {
+            let looked = match chain.key(self.netuid, hotkey).await {
                 Ok(published) => agree(published, key, "the transaction has not changed that"),
-                Err(error) => Err(error),
+                Err(failed) => {
+                    // The connection may be broken.
+                    chain = self.node.connect().await.unwrap_or(chain);
+                    Err(failed.into())
+                }
             };
             match (looked, &doubt) {
                 (Ok(()), _) => return Ok(()),
