@@ -17,6 +17,7 @@ use crate::{
             reader::{Reader, Source},
         },
         pylon::{self, Pylon},
+        subtensor::{self, table::Watch},
     },
     config::{Compatibility, Config, DatabaseTarget, NeuronPolicy, NeuronSource, Route, RouteTarget},
     credits::{Books, Ledger, LedgerOptions},
@@ -212,9 +213,26 @@ fn neurons(config: &Config, outside: &Handle) -> anyhow::Result<Option<Reader>> 
             let look_ups = pylon.look_ups(settings.refresh, options.http.timeout, clock, outside.clone());
             (neurons.with_look_ups(look_ups), Source::Pylon(pylon))
         }
-        _ => anyhow::bail!("this version cannot read the chain itself"),
+        (NeuronSource::Subtensor, ..) if let Some(node) = subtensor(config)? => {
+            (neurons, Source::Subtensor(Box::new(Watch::new(node))))
+        }
+        _ => return Ok(None),
     };
     Ok(Some(Reader { neurons: Arc::new(neurons), netuid, source, refresh: settings.refresh }))
+}
+
+/// The node of the chain of neurons.
+///
+/// # Errors
+/// When its client cannot be built.
+pub fn subtensor(config: &Config) -> anyhow::Result<Option<subtensor::Node>> {
+    let Some(settings) = &config.subtensor else { return Ok(None) };
+    let options = subtensor::Options {
+        url: settings.url.expose().clone(),
+        genesis_hash: settings.genesis_hash,
+        timeout: settings.timeout,
+    };
+    subtensor::Node::new(options).map(Some).context("[subtensor]")
 }
 
 fn services(config: &Config) -> impl Iterator<Item = ServiceFacts> {
