@@ -183,7 +183,8 @@ impl Subtensor {
     ) -> Result<Option<T>, Failed> {
         let block = self.at(self.finalized().await?).await?;
         let item = dynamic::storage::<(u16, [u8; 32]), T>(PALLET, item);
-        let found = block.storage().try_fetch(item, (netuid.0, hotkey.0)).await.map_err(|error| self.explain(&error))?;
+        let found =
+            block.storage().try_fetch(item, (netuid.0, hotkey.0)).await.map_err(|error| self.explain(&error))?;
         found.map(|value| value.decode()).transpose().map_err(|error| self.explain(&error))
     }
 
@@ -228,7 +229,8 @@ impl Subtensor {
         &self,
         payload: &StaticPayload<ServeAxonTls>,
         account: &Account<'_>,
-    ) -> Result<TransactionProgress<SubstrateConfig, impl OnlineClientAtBlockT<SubstrateConfig> + use<>>, NotServed> {
+    ) -> Result<TransactionProgress<SubstrateConfig, impl OnlineClientAtBlockT<SubstrateConfig> + use<>>, NotServed>
+    {
         let refused = |failed: Failed| NotServed::Refused(format!("the node cannot be asked: {failed}"));
         let of_subxt = |error: ExtrinsicError| refused(self.explain(&error));
         let block = self.at(self.finalized().await.map_err(refused)?).await.map_err(refused)?;
