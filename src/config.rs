@@ -29,6 +29,7 @@ mod reader;
 mod route;
 mod server;
 mod service;
+mod signed;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,7 @@ pub use self::{
     route::{Compatibility, Cors, CredentialKind, HostPattern, NeuronPolicy, Origins, Route, RouteTarget},
     server::Server,
     service::Service,
+    signed::{Replay, SignedRequests},
     upstream::{HostPort, Http2, Upstream},
     usage::{Report, Usage, WhenFull},
 };
@@ -96,6 +98,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// `[credits]`: how balances are remembered.
     pub credits: CreditSettings,
+    /// `[signed_requests]`: what is asked of requests that a neuron has signed. None: no route accepts them.
+    pub signed_requests: Option<SignedRequests>,
     /// `[egress]`: how upstreams are reached, and which ones may be.
     pub egress: Egress,
     /// `[[upstream]]`: services with a fixed address.
@@ -229,6 +233,7 @@ fn read(root: &Section<'_>) -> Config {
         subtensor: Subtensor::read(&subtensor),
         services,
         credits: CreditSettings::read(&root.section("credits")),
+        signed_requests: SignedRequests::read(&root.section("signed_requests")),
         egress,
         upstreams,
         routes,

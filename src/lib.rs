@@ -16,6 +16,7 @@ pub mod jose;
 pub mod metrics;
 pub mod model;
 pub mod proxy;
+pub mod replay;
 pub mod server;
 pub mod store;
 pub mod telemetry;

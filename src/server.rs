@@ -72,6 +72,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
             facts: Arc::clone(&rooms.facts),
             neurons: rooms.neurons.clone(),
             ledger: Arc::clone(&rooms.ledger),
+            replays: Arc::clone(&rooms.replays),
             certificates: in_use.clone(),
             access_log: access_log.clone(),
             readiness: readiness.clone(),
@@ -85,7 +86,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
 
     let auth_listener = match (&config.auth_request, assemble::auth_request(config, &rooms, &metrics)) {
         (Some(settings), Some(endpoint)) => {
-            let bound = outside.block_on(AuthListener::bind(settings.address, endpoint.router()));
+            let bound = outside.block_on(AuthListener::bind(settings.address, endpoint));
             Some(bound.context("the auth_request listener")?)
         }
         _ => None,
@@ -99,6 +100,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         metrics: Arc::clone(&metrics),
         access_log: access_log.clone(),
         listeners: config.listeners.iter().map(|listener| (listener.address, listener.name.as_str().into())).collect(),
+        replays: Arc::clone(&rooms.replays),
         ids: Ids::default(),
     };
     let reloaded = assemble::Reloading {

@@ -30,6 +30,7 @@ pub(super) fn with_two_dashes(arguments: impl IntoIterator<Item = OsString>) -> 
 
 /// The flags of `run`. An empty one, and a number below 0, count as not given.
 #[derive(Args)]
+#[command(args_override_self = true)]
 pub(super) struct Options {
     /// Where to answer NGINX; `:8080` is that port of every address. (`NEXUS_AUTH_LISTEN_ADDR`)
     #[arg(long, value_name = "ADDRESS:PORT")]

@@ -122,15 +122,20 @@ fn who(route: &Route) -> String {
             let services: Vec<_> = route.services.iter().map(ToString::to_string).collect();
             format!("Nevermined token of {}", services.join(", "))
         }
-        CredentialKind::ClientCertificate => {
-            format!("client certificate of {}", route.neurons.as_ref().map_or_else(String::new, neurons))
-        }
+        CredentialKind::ClientCertificate => format!("client certificate of {}", policy(route)),
+        CredentialKind::Btauth => format!("btauth signature of {}", policy(route)),
+        CredentialKind::Epistula => format!("Epistula signature of {}", policy(route)),
+        CredentialKind::EpistulaLite => format!("Epistula signature (lite) of {}", policy(route)),
     });
     let mut text = kinds.collect::<Vec<_>>().join(" or ");
     if route.open_endpoints {
         text.push_str("; anybody for open endpoints");
     }
     text
+}
+
+fn policy(route: &Route) -> String {
+    route.neurons.as_ref().map_or_else(String::new, neurons)
 }
 
 fn neurons(policy: &NeuronPolicy) -> String {

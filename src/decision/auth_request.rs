@@ -7,13 +7,8 @@
 
 use std::{net::IpAddr, sync::Arc, time::Instant};
 
-use axum::{
-    Extension, Router,
-    body::Body,
-    extract::{Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
-    response::Response,
-};
+use axum::body::Body;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use ipnet::IpNet;
 use quick_cache::{Weighter, sync::Cache};
 
@@ -70,10 +65,6 @@ pub struct Options {
     pub health_path: String,
 }
 
-/// Who asks. To be attached to each request by whoever accepts connections.
-#[derive(Clone, Copy)]
-pub struct Peer(pub IpAddr);
-
 /// A refusal, and what the replaced system said of it (nexus.md section 1.2).
 struct Refused {
     denial: Denial,
@@ -108,9 +99,29 @@ impl Endpoint {
         })
     }
 
-    /// The endpoint. Requests must have a [`Peer`].
-    pub fn router(self: Arc<Self>) -> Router {
-        Router::new().fallback(answer).with_state(self)
+    /// Answers a request that came from this address. Its body is not looked at.
+    pub async fn answer<B>(&self, peer: IpAddr, request: &Request<B>) -> Response<Body> {
+        if self.is_health_check(request) {
+            return respond(request.method(), StatusCode::OK, "OK");
+        }
+        let begun = Instant::now();
+        let decided = self.decide(peer, request.headers()).await;
+        self.answers.decision_seconds.observe(begun.elapsed().as_secs_f64());
+        let (status, body, hotkey) = match &decided {
+            Ok(identity) => (StatusCode::OK, GRANTED, identity.subject.hotkey()),
+            Err(refused) => {
+                self.metrics.denials.with_label_values(&[ROUTE, refused.denial.reason()]).inc();
+                (StatusCode::FORBIDDEN, refused.body, None)
+            }
+        };
+        self.answers.answered(status.as_u16());
+        let reason = decided.as_ref().err().map_or("ok", |refused| refused.denial.reason());
+        tracing::debug!(%peer, status = status.as_u16(), reason, hotkey = hotkey.as_deref(), "auth request");
+        let mut response = respond(request.method(), status, body);
+        if let Some(hotkey) = hotkey.and_then(|hotkey| HeaderValue::try_from(&*hotkey).ok()) {
+            response.headers_mut().insert(HOTKEY, hotkey);
+        }
+        response
     }
 
     async fn decide(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Identity, Refused> {
@@ -160,42 +171,14 @@ impl Endpoint {
 
     /// Whether somebody asks only how we are. Some proxies ask with the path that the client wrote, so a request that a
     /// proxy asks for a client is always a question.
-    fn is_health_check(&self, request: &Request) -> bool {
+    fn is_health_check<B>(&self, request: &Request<B>) -> bool {
         let of_proxy =
             |name: &str| ["x-client-cert", "x-original-", "x-forwarded-"].iter().any(|it| name.starts_with(it));
         request.uri().path() == self.health_path && !request.headers().keys().any(|name| of_proxy(name.as_str()))
     }
 }
 
-async fn answer(
-    State(endpoint): State<Arc<Endpoint>>,
-    Extension(Peer(peer)): Extension<Peer>,
-    request: Request,
-) -> Response {
-    if endpoint.is_health_check(&request) {
-        return respond(request.method(), StatusCode::OK, "OK");
-    }
-    let begun = Instant::now();
-    let decided = endpoint.decide(peer, request.headers()).await;
-    endpoint.answers.decision_seconds.observe(begun.elapsed().as_secs_f64());
-    let (status, body, hotkey) = match &decided {
-        Ok(identity) => (StatusCode::OK, GRANTED, identity.subject.hotkey()),
-        Err(refused) => {
-            endpoint.metrics.denials.with_label_values(&[ROUTE, refused.denial.reason()]).inc();
-            (StatusCode::FORBIDDEN, refused.body, None)
-        }
-    };
-    endpoint.answers.answered(status.as_u16());
-    let reason = decided.as_ref().err().map_or("ok", |refused| refused.denial.reason());
-    tracing::debug!(%peer, status = status.as_u16(), reason, hotkey = hotkey.as_deref(), "auth request");
-    let mut response = respond(request.method(), status, body);
-    if let Some(hotkey) = hotkey.and_then(|hotkey| HeaderValue::try_from(&*hotkey).ok()) {
-        response.headers_mut().insert(HOTKEY, hotkey);
-    }
-    response
-}
-
-fn respond(method: &Method, status: StatusCode, body: &'static str) -> Response {
+fn respond(method: &Method, status: StatusCode, body: &'static str) -> Response<Body> {
     let body = if method == Method::HEAD { Body::empty() } else { body.into() };
     let mut response = Response::new(body);
     *response.status_mut() = status;

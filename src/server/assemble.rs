@@ -19,12 +19,13 @@ use crate::{
         pylon::{self, Pylon},
         subtensor::{self, table::Watch},
     },
-    config::{Compatibility, Config, DatabaseTarget, NeuronPolicy, NeuronSource, Route, RouteTarget},
+    config::{Compatibility, Config, DatabaseTarget, NeuronPolicy, NeuronSource, Replay, Route, RouteTarget},
     credits::{Books, Ledger, LedgerOptions},
     decision::{auth_request, introspect::Decider},
     metrics::Metrics,
-    model::{endpoint::Origin, secret::Secret},
-    proxy::{Serving, routes::Routes, upstream::Upstreams},
+    model::{clock, endpoint::Origin, secret::Secret},
+    proxy::{Serving, held_body::Budget, routes::Routes, signed::Signed, upstream::Upstreams},
+    replay::Replays,
     store::{Store, StoreOptions, StoreTarget},
     usage::{
         report::{ReportOptions, ReportStats, Reporter},
@@ -50,6 +51,8 @@ pub struct Rooms {
     pub neurons: Option<Arc<Neurons>>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
+    /// Signed requests that have been used.
+    pub replays: Arc<Replays>,
     /// The runtime for outside questions.
     pub outside: Handle,
 }
@@ -126,8 +129,23 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Movers)> {
     let report_stats = reporter.as_ref().map(Reporter::stats);
     let neuron_reader = neurons(config, &outside)?;
     let neurons = neuron_reader.as_ref().map(|reader| Arc::clone(&reader.neurons));
-    let rooms = Rooms { store, spool, writer_stats, report_stats, facts, neurons, ledger, outside };
+    let replays = match replay_place(config) {
+        Replay::Memory => Replays::in_memory(clock::now_micros()),
+        Replay::Store => Replays::in_store(store.clone(), outside.clone(), timeout),
+    };
+    let replays = Arc::new(replays);
+    let rooms = Rooms { store, spool, writer_stats, report_stats, facts, neurons, ledger, replays, outside };
     Ok((rooms, Movers { writer, reporter, neuron_reader }))
+}
+
+/// Gateways may share Postgres, and then they must share this. `SQLite` would write each request to its disk for nobody.
+#[must_use]
+pub fn replay_place(config: &Config) -> Replay {
+    let chosen = config.signed_requests.as_ref().and_then(|settings| settings.replay);
+    chosen.unwrap_or(match config.database.target {
+        DatabaseTarget::Postgres(_) => Replay::Store,
+        DatabaseTarget::Sqlite(_) => Replay::Memory,
+    })
 }
 
 /// How old a local balance may be while the store is away.
@@ -316,6 +334,10 @@ pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Res
         upstreams: Upstreams::new(&config.egress, config.upstreams.clone(), rooms.outside.clone()),
         tokens,
         neurons: rooms.neurons.clone(),
+        signed: config
+            .signed_requests
+            .clone()
+            .map(|terms| Signed { bodies: Budget::new(terms.max_held_bytes, metrics.held_body_bytes.clone()), terms }),
         decisions,
         trusted_proxies: config.server.trusted_proxies.clone(),
         max_header_bytes: config.server.max_header_bytes,

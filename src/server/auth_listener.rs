@@ -1,14 +1,19 @@
 //! The listener of the `auth_request` endpoint: bounded in connections, in the size of a head and in patience, because the
 //! proxy in front of it passes on what strangers send.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context;
-use axum::{Extension, Router};
+use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
-    service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -17,7 +22,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::decision::auth_request::Peer;
+use crate::decision::auth_request::Endpoint;
 
 /// Connections at a time. A proxy needs one for each request that it is asking about.
 const MAX_CONNECTIONS: usize = 4096;
@@ -29,10 +34,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long questions in flight may take when the gateway stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// A socket that listens, and whom it leads to.
+/// A socket that listens, and the endpoint that it leads to.
 pub struct AuthListener {
     listener: TcpListener,
-    router: Router,
+    endpoint: Arc<Endpoint>,
 }
 
 impl AuthListener {
@@ -40,9 +45,9 @@ impl AuthListener {
     ///
     /// # Errors
     /// When the address cannot be had.
-    pub async fn bind(address: SocketAddr, router: Router) -> anyhow::Result<Self> {
+    pub async fn bind(address: SocketAddr, endpoint: Arc<Endpoint>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-        Ok(Self { listener, router })
+        Ok(Self { listener, endpoint })
     }
 
     /// Serves until told to stop, and then what has been asked.
@@ -64,10 +69,10 @@ impl AuthListener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let router = self.router.clone().layer(Extension(Peer(peer.ip())));
+                    let endpoint = Arc::clone(&self.endpoint);
                     let stop = stop.clone();
                     connections.spawn(async move {
-                        converse(stream, router, stop).await;
+                        converse(stream, peer.ip(), endpoint, stop).await;
                         drop(place);
                     });
                 }
@@ -87,7 +92,7 @@ impl AuthListener {
 }
 
 /// One connection.
-async fn converse(stream: TcpStream, router: Router, stop: watch::Receiver<bool>) {
+async fn converse(stream: TcpStream, peer: IpAddr, endpoint: Arc<Endpoint>, stop: watch::Receiver<bool>) {
     // Answers are small, and waited for.
     let _ = stream.set_nodelay(true);
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
@@ -97,7 +102,11 @@ async fn converse(stream: TcpStream, router: Router, stop: watch::Receiver<bool>
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
         .title_case_headers(true);
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let service = service_fn(|request| {
+        let endpoint = Arc::clone(&endpoint);
+        async move { Ok::<_, Infallible>(endpoint.answer(peer, &request).await) }
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod credits;
+pub mod nonces;
 pub mod rejected;
 pub mod report;
 pub mod usage;

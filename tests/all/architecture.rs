@@ -9,7 +9,7 @@ use std::{
 const NOUNS: [&str; 2] = ["model", "config"];
 
 /// Rooms, and the rooms they may use besides the nouns. The composition root sees everything.
-const MAY_USE: [(&str, &[&str]); 19] = [
+const MAY_USE: [(&str, &[&str]); 20] = [
     ("model", &[]),
     ("jose", &[]),
     ("wallet", &[]),
@@ -19,13 +19,14 @@ const MAY_USE: [(&str, &[&str]); 19] = [
     ("tls", &[]),
     ("chain", &[]),
     ("store", &[]),
+    ("replay", &["store"]),
     ("authn", &["jose", "wallet", "chain"]),
     ("authz", &["chain", "credits"]),
     ("credits", &["chain", "store"]),
     ("usage", &["store", "chain", "credits"]),
-    ("decision", &["authn", "authz", "metrics"]),
-    ("admin", &["chain", "credits", "metrics", "telemetry", "tls", "usage"]),
-    ("proxy", &["authn", "authz", "chain", "usage", "tls", "metrics", "telemetry"]),
+    ("decision", &["authn", "authz", "chain", "metrics"]),
+    ("admin", &["chain", "credits", "metrics", "replay", "telemetry", "tls", "usage"]),
+    ("proxy", &["authn", "authz", "chain", "replay", "usage", "tls", "metrics", "telemetry"]),
     (
         "server",
         &[
@@ -37,6 +38,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
             "decision",
             "metrics",
             "proxy",
+            "replay",
             "store",
             "telemetry",
             "tls",
@@ -48,7 +50,7 @@ const MAY_USE: [(&str, &[&str]); 19] = [
 ];
 
 /// Outside names, and the rooms that may know them.
-const OUTSIDE: [(&str, &[&str]); 8] = [
+const OUTSIDE: [(&str, &[&str]); 9] = [
     ("pingora", &["proxy", "server"]),
     ("pingora_proxy", &["proxy", "server"]),
     // The demonstration brings a service of its own.
@@ -58,6 +60,7 @@ const OUTSIDE: [(&str, &[&str]); 8] = [
     ("alloy", &["chain", "model"]),
     ("subxt", &["chain"]),
     ("sp_core", &["model", "wallet"]),
+    ("curve25519_dalek", &["wallet"]),
 ];
 
 /// The text of every file of a room, without its tests.

@@ -90,16 +90,19 @@ impl Watch {
     /// Comes back when there is a new block, if the node tells; and when the connection is lost, which the next reading
     /// will find out.
     pub async fn changed(&mut self) {
-        match self.connection.as_mut().and_then(|connection| connection.heads.as_mut()) {
-            None => std::future::pending().await,
-            Some(heads) => {
-                if heads.next().await {
-                    sleep(TOGETHER).await;
-                } else {
-                    self.connection = None;
-                }
+        let Some(heads) = self.connection.as_mut().and_then(|connection| connection.heads.as_mut()) else {
+            return std::future::pending().await;
+        };
+        let mut there = heads.next().await;
+        let rest = sleep(TOGETHER);
+        tokio::pin!(rest);
+        while there {
+            tokio::select! {
+                () = &mut rest => return,
+                still = heads.next() => there = still,
             }
         }
+        self.connection = None;
     }
 
     async fn read(&mut self, netuid: NetUid, registered: bool) -> Result<Subnet, Failed> {
@@ -209,11 +212,10 @@ async fn keys(chain: &Subtensor, at: &AtBlock, netuid: NetUid) -> Result<HashMap
     Ok(keys)
 }
 
-/// What we look at of a metagraph: vectors by uid.
+/// What we look at of a metagraph: vectors by uid. (The subnet's number is 0 in it unless that too is selected.)
 #[derive(DecodeAsType)]
 #[decode_as_type(crate_path = "subxt::ext::scale_decode")]
 struct Selected {
-    netuid: u16,
     hotkeys: Option<Vec<[u8; 32]>>,
     validator_permit: Option<Vec<bool>>,
     total_stake: Option<Vec<u64>>,
@@ -223,7 +225,6 @@ struct Selected {
 #[derive(DecodeAsType)]
 #[decode_as_type(crate_path = "subxt::ext::scale_decode")]
 struct Whole {
-    netuid: u16,
     hotkeys: Vec<[u8; 32]>,
     validator_permit: Vec<bool>,
     total_stake: Vec<u64>,
@@ -242,22 +243,19 @@ async fn metagraph(chain: &Subtensor, at: &AtBlock, netuid: NetUid) -> Result<Ha
         let arguments = (netuid.0, FIELDS.to_vec());
         let call = dynamic::runtime_api_call::<_, Option<Selected>>(API, "get_selective_metagraph", arguments);
         let selected = at.runtime_apis().call(call).await.map_err(|error| chain.wire.explain(&error))?;
-        selected.map(|it| (it.netuid, it.hotkeys, it.validator_permit, it.total_stake))
+        selected.map(|it| (it.hotkeys, it.validator_permit, it.total_stake))
     } else {
         let call = dynamic::runtime_api_call::<_, Option<Whole>>(API, "get_metagraph", (netuid.0,));
         let whole = at.runtime_apis().call(call).await.map_err(|error| chain.wire.explain(&error))?;
-        whole.map(|it| (it.netuid, Some(it.hotkeys), Some(it.validator_permit), Some(it.total_stake)))
+        whole.map(|it| (Some(it.hotkeys), Some(it.validator_permit), Some(it.total_stake)))
     };
-    let Some((found, hotkeys, permits, stakes)) = found else {
+    let Some((hotkeys, permits, stakes)) = found else {
         tracing::debug!(%netuid, "the chain has no such subnet");
         return Ok(HashMap::new());
     };
     let (Some(hotkeys), Some(permits), Some(stakes)) = (hotkeys, permits, stakes) else {
         return Err(Explained::Undecodable("the metagraph lacks hotkeys, permits or stakes".to_owned()));
     };
-    if found != netuid.0 {
-        return Err(Explained::Undecodable(format!("the metagraph is of subnet {found}")));
-    }
     let neurons = hotkeys.into_iter().enumerate().filter(|(_, hotkey)| *hotkey != [0; 32]);
     let neurons = neurons.filter_map(|(index, hotkey)| {
         // Vectors may be shorter than there are neurons: what is not said is not granted.
