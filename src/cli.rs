@@ -2,6 +2,7 @@
 
 mod credits;
 mod demo;
+mod generate;
 mod health;
 mod nexus;
 mod token;
@@ -95,6 +96,8 @@ enum Command {
     /// What was used, and what it cost.
     #[command(subcommand)]
     Usage(usage::Command),
+    /// Make the key and the certificate of a neuron, publish the key, and make sure that the chain has it.
+    Generate(Box<generate::Options>),
     /// Ask a running gateway whether it is alive: the health check of the container image.
     Health,
     /// Show a paid request going through, with a gateway and a service of its own.
@@ -116,7 +119,7 @@ pub fn run() -> ExitCode {
         // `tollgate usage list | head` has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let mistaken = error.downcast_ref::<ConfigError>().is_some();
+            let mistaken = error.is::<ConfigError>() || error.is::<generate::Misused>();
             // Standard error may be closed; there is nobody to tell then.
             let _ = writeln!(
                 std::io::stderr(),
@@ -150,6 +153,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Token(command)) => token::run(&command, &sources.load()?),
         Some(Command::Credits(command)) => credits::run(&command, &sources.load()?),
         Some(Command::Usage(command)) => usage::run(command, &sources.load()?),
+        Some(Command::Generate(options)) => generate::run(&options),
         Some(Command::Health) => health::run(&sources),
         Some(Command::Demo(options)) => demo::run(&options),
         None => Ok(()),

@@ -2,4 +2,5 @@
 //!
 //! What was signed is bytes here, and how an account came to be trusted is somebody else's question.
 
+pub mod keyfile;
 pub mod substrate;

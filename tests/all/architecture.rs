@@ -45,7 +45,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
             "usage",
         ],
     ),
-    ("cli", &["authn", "server", "store", "telemetry"]),
+    ("cli", &["authn", "chain", "server", "store", "telemetry", "tls", "wallet"]),
     ("lib", &[]),
 ];
 
