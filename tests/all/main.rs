@@ -24,9 +24,13 @@ mod explain;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod generate;
+#[cfg(test)]
 mod introspect;
 #[cfg(test)]
 mod neurons;
+#[cfg(test)]
+mod neurons_drill;
 #[cfg(test)]
 mod signed_requests;
 mod oauth_base;
