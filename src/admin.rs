@@ -20,6 +20,7 @@ use crate::{
         Facts,
         cache::Statistics,
         fault::{Calls, Fault},
+        neurons::Neurons,
     },
     credits::Ledger,
     metrics::Metrics,
@@ -81,6 +82,8 @@ pub struct Watched {
     pub reports: Option<Arc<ReportStats>>,
     /// Look-ups.
     pub facts: Arc<Facts>,
+    /// Neurons, if there are any.
+    pub neurons: Option<Arc<Neurons>>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
     /// Certificates.
@@ -167,6 +170,28 @@ impl Watched {
         if let Some(calls) = self.facts.node_calls() {
             self.observe_calls("balances", calls);
         }
+        if let Some(neurons) = &self.neurons {
+            self.observe_neurons(neurons);
+        }
+    }
+
+    fn observe_neurons(&self, neurons: &Neurons) {
+        let metrics = &self.metrics;
+        for glance in neurons.glances() {
+            let netuid = glance.netuid.to_string();
+            metrics.neurons_age_seconds.with_label_values(&[&netuid]).set(glance.age.as_secs_f64());
+            metrics.neurons_block.with_label_values(&[&netuid]).set(signed(glance.block));
+            metrics.neurons_keys.with_label_values(&[&netuid]).set(i64::try_from(glance.keys).unwrap_or(i64::MAX));
+            if glance.spec_version > 0 {
+                metrics.neurons_spec_version.with_label_values(&[&netuid]).set(signed(glance.spec_version));
+            }
+            for (outcome, count) in outcomes(glance.readings) {
+                metrics.neurons_readings.with_label_values(&[&*netuid, &*outcome]).set(signed(count));
+            }
+        }
+        if let Some(statistics) = neurons.look_up_statistics() {
+            self.observe_cache("neurons", statistics);
+        }
     }
 
     fn observe_cache(&self, name: &str, statistics: &Statistics) {
@@ -186,12 +211,16 @@ impl Watched {
     }
 
     fn observe_calls(&self, name: &str, calls: &Calls) {
-        self.metrics.lookups.with_label_values(&[name, "answered"]).set(signed(calls.answered.load(Ordering::Relaxed)));
-        for fault in Fault::ALL {
-            let outcome = format!("failed_{}", fault.as_str());
-            self.metrics.lookups.with_label_values(&[name, &*outcome]).set(signed(calls.failed(fault)));
+        for (outcome, count) in outcomes(calls) {
+            self.metrics.lookups.with_label_values(&[name, &*outcome]).set(signed(count));
         }
     }
+}
+
+/// What came of questions that have ended.
+fn outcomes(calls: &Calls) -> impl Iterator<Item = (String, u64)> {
+    let failed = Fault::ALL.into_iter().map(|fault| (format!("failed_{}", fault.as_str()), calls.failed(fault)));
+    failed.chain([("answered".to_owned(), calls.answered.load(Ordering::Relaxed))])
 }
 
 fn signed(count: u64) -> i64 {

@@ -1,10 +1,11 @@
 //! From a presented credential to an identity.
 //!
-//! Everything here is a function of the credential, the keys and the time. It knows neither Pingora nor axum, and asks
-//! nobody: what the holder of an identity may do is `authz`' question.
+//! Everything here is a function of the credential, the keys and the time. It knows neither Pingora nor axum. What the
+//! holder of an identity may do is `authz`' question.
 
 use crate::model::decision::Denial;
 
+pub mod certificate;
 pub mod nevermined;
 
 /// What a request carries that may prove who is calling.

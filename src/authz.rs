@@ -3,15 +3,17 @@
 //! Everything here is a function of its arguments and of cached facts. It reads no headers, writes no responses and never
 //! waits longer than the facts' own limits allow. Turning a [`Denial`] into HTTP is `proxy::respond`'s work.
 
+mod neurons;
+
 use std::sync::Arc;
 
 use crate::{
-    chain::{Facts, OpenService, ServiceFacts},
+    chain::{Facts, OpenService, ServiceFacts, neurons::Neurons},
     config::{Route, RouteTarget},
     credits::{AccountKey, Hold, Ledger},
     model::{
         credits::{Credits, PlanKind},
-        decision::Denial,
+        decision::{Denial, Dependency},
         did::Did,
         endpoint::{Endpoint, Origin, last_match},
         identity::{Entitlement, Identity, Subject},
@@ -23,6 +25,7 @@ use crate::{
 pub struct DecisionPoint {
     facts: Arc<Facts>,
     ledger: Arc<Ledger>,
+    neurons: Option<Arc<Neurons>>,
 }
 
 /// What is asked for, as far as it matters to the decision.
@@ -49,6 +52,8 @@ enum Grant {
     OpenEndpoint { service: Arc<OpenService>, endpoint: usize },
     /// A token covers this endpoint. `upstream` is the route's, if it names one.
     Entitled { identity: Arc<Identity>, endpoint: usize, upstream: Option<usize> },
+    /// The route admits this neuron.
+    Neuron { identity: Arc<Identity>, upstream: usize },
 }
 
 /// Where a permitted request goes.
@@ -65,9 +70,9 @@ impl Permit {
     #[must_use]
     pub fn destination(&self) -> Option<Destination<'_>> {
         match &self.grant {
-            Grant::OpenRoute { upstream } | Grant::Entitled { upstream: Some(upstream), .. } => {
-                Some(Destination::Configured(*upstream))
-            }
+            Grant::OpenRoute { upstream }
+            | Grant::Entitled { upstream: Some(upstream), .. }
+            | Grant::Neuron { upstream, .. } => Some(Destination::Configured(*upstream)),
             Grant::Entitled { .. } | Grant::OpenEndpoint { .. } => {
                 self.endpoint().map(|endpoint| Destination::Origin(endpoint.origin()))
             }
@@ -78,7 +83,7 @@ impl Permit {
     #[must_use]
     pub fn endpoint(&self) -> Option<&Endpoint> {
         match &self.grant {
-            Grant::OpenRoute { .. } => None,
+            Grant::OpenRoute { .. } | Grant::Neuron { .. } => None,
             Grant::OpenEndpoint { service, endpoint } => service.open_endpoints.get(*endpoint),
             Grant::Entitled { identity, endpoint, .. } => identity.entitlement.as_ref()?.endpoints.get(*endpoint),
         }
@@ -88,7 +93,7 @@ impl Permit {
     #[must_use]
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         match &self.grant {
-            Grant::Entitled { identity, .. } => Some(identity),
+            Grant::Entitled { identity, .. } | Grant::Neuron { identity, .. } => Some(identity),
             Grant::OpenRoute { .. } | Grant::OpenEndpoint { .. } => None,
         }
     }
@@ -98,7 +103,7 @@ impl Permit {
     pub fn open_service(&self) -> Option<&OpenService> {
         match &self.grant {
             Grant::OpenEndpoint { service, .. } => Some(service),
-            Grant::OpenRoute { .. } | Grant::Entitled { .. } => None,
+            Grant::OpenRoute { .. } | Grant::Entitled { .. } | Grant::Neuron { .. } => None,
         }
     }
 
@@ -156,10 +161,10 @@ impl Charged {
 }
 
 impl DecisionPoint {
-    /// Decides by these facts and these accounts.
+    /// Decides by these facts, these accounts and, if any route asks about neurons, these tables.
     #[must_use]
-    pub fn new(facts: Arc<Facts>, ledger: Arc<Ledger>) -> Self {
-        Self { facts, ledger }
+    pub fn new(facts: Arc<Facts>, ledger: Arc<Ledger>, neurons: Option<Arc<Neurons>>) -> Self {
+        Self { facts, ledger, neurons }
     }
 
     /// Decides whether a request may be forwarded, and takes a hold on the most it may cost.
@@ -179,6 +184,10 @@ impl DecisionPoint {
             RouteTarget::AuthorizationServer => return Err(Denial::NoRoute),
         };
         match (identity, upstream) {
+            (Some(identity), Some(upstream)) if !matches!(identity.subject, Subject::Evm(_)) => {
+                self.admit(route, &identity.subject)?;
+                Ok(Permit { grant: Grant::Neuron { identity, upstream }, meter: None })
+            }
             (Some(identity), _) => {
                 let (endpoint, facts) = self.entitle(route, &identity, asked).await?;
                 let hold = self.hold(&identity, &facts).await?;
@@ -212,6 +221,18 @@ impl DecisionPoint {
             }
         }
         Ok(Permit { grant: Grant::Entitled { identity, endpoint, upstream: None }, meter: None })
+    }
+
+    /// Whether the route admits a neuron.
+    fn admit(&self, route: &Route, subject: &Subject) -> Result<(), Denial> {
+        let hotkey = match subject {
+            Subject::Hotkey(hotkey) => Some(hotkey),
+            Subject::OwnNeuron => None,
+            Subject::Evm(_) => return Err(Denial::NotEntitled("no_neuron")),
+        };
+        let policy = route.neurons.as_ref().ok_or(Denial::NotEntitled("no_neuron"))?;
+        let neurons = self.neurons.as_deref().ok_or(Denial::Unavailable(Dependency::Neurons))?;
+        neurons::admit(policy, neurons, hotkey)
     }
 
     /// Everything but the credits: the endpoint that covers the request, and what the service asks for it.

@@ -12,6 +12,7 @@ pub mod fault;
 pub mod http;
 pub mod marketplace;
 pub mod neurons;
+pub mod pylon;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

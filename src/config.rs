@@ -22,6 +22,7 @@ mod files;
 mod listener;
 mod log;
 mod marketplace;
+mod neurons;
 mod nevermined;
 mod oauth;
 mod reader;
@@ -42,12 +43,13 @@ pub use self::{
     egress::{Egress, Timeouts},
     environment::{AUTH_GATEWAY_VARIABLES, Environment, VARIABLES},
     error::{ConfigError, Mistake},
-    listener::{CertificateFiles, Introspection, Listener, Tls},
+    listener::{CertificateFiles, ClientCertificates, Introspection, Listener, Tls},
     log::{Log, LogFormat, LogLevel},
     marketplace::{Freshness, Marketplace},
+    neurons::{NeuronSource, Neurons, Pylon, Subtensor},
     nevermined::Nevermined,
     oauth::{Events, KeySource, Lifetimes, Network, OAuth, OAuthCompatibility, RateLimits, Trusted, is_private},
-    route::{Compatibility, Cors, CredentialKind, HostPattern, Origins, Route, RouteTarget},
+    route::{Compatibility, Cors, CredentialKind, HostPattern, NeuronPolicy, Origins, Route, RouteTarget},
     server::Server,
     service::Service,
     upstream::{HostPort, Http2, Upstream},
@@ -84,6 +86,12 @@ pub struct Config {
     pub marketplace: Option<Marketplace>,
     /// `[chain]`: the JSON-RPC node that knows balances. None: credits are local.
     pub chain: Option<Chain>,
+    /// `[neurons]`: the subnet whose neurons may call. None: there are none.
+    pub neurons: Option<Neurons>,
+    /// `[pylon]`: a service that reads the chain of neurons for others.
+    pub pylon: Option<Pylon>,
+    /// `[subtensor]`: a node of the chain of neurons.
+    pub subtensor: Option<Subtensor>,
     /// `[[service]]`: services described here instead of at the marketplace.
     pub services: Vec<Service>,
     /// `[credits]`: how balances are remembered.
@@ -191,8 +199,11 @@ fn read(root: &Section<'_>) -> Config {
     let upstreams =
         upstream_sections.iter().filter_map(|section| Some((Upstream::read(section, &egress.timeouts)?, section)));
     let (upstreams, upstream_places): (Vec<_>, _) = upstreams.unzip();
+    let (pylon, subtensor) = (root.section("pylon"), root.section("subtensor"));
+    let neurons = Neurons::read(&root.section("neurons"), &pylon, &subtensor);
+    let netuid = neurons.as_ref().map(|neurons| neurons.netuid);
     let route_sections = root.sections("route");
-    let routes = route_sections.iter().filter_map(|section| Some((Route::read(section, &upstreams)?, section)));
+    let routes = route_sections.iter().filter_map(|section| Some((Route::read(section, &upstreams, netuid)?, section)));
     let (mut routes, route_places): (Vec<_>, _) = routes.unzip();
     if context.drop_in() {
         routes.push(Route::drop_in());
@@ -211,6 +222,9 @@ fn read(root: &Section<'_>) -> Config {
         nevermined: Nevermined::read(&root.section("nevermined")),
         marketplace: Marketplace::read(&root.section("marketplace")),
         chain: Chain::read(&root.section("chain")),
+        neurons,
+        pylon: Pylon::read(&pylon),
+        subtensor: Subtensor::read(&subtensor),
         services,
         credits: CreditSettings::read(&root.section("credits")),
         egress,

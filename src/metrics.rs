@@ -19,9 +19,19 @@ pub struct Metrics {
     credits_charged: IntCounterVec,
     /// Refused requests by route and reason.
     pub denials: IntCounterVec,
-    /// Look-ups of facts by dependency (`plans`, `services`, `balances`) and outcome: `fresh`, `stale`, `negative`,
+    /// Look-ups of facts by dependency (`plans`, `services`, `balances`, `neurons` in no table) and outcome: `fresh`, `stale`, `negative`,
     /// `missing`, `limited`, `remembered` (a failure a moment ago), `busy`, `answered`, and `failed_` with the fault.
     pub lookups: IntGaugeVec,
+    /// Age of the table of neurons by subnet; without a table, of the gateway.
+    pub neurons_age_seconds: GaugeVec,
+    /// The block of that table.
+    pub neurons_block: IntGaugeVec,
+    /// The published keys in that table.
+    pub neurons_keys: IntGaugeVec,
+    /// The version of the chain's runtime, if the source says it.
+    pub neurons_spec_version: IntGaugeVec,
+    /// Readings of the source of neurons by subnet and outcome: `answered`, and `failed_` with the fault.
+    pub neurons_readings: IntGaugeVec,
     /// Requests whose upstream failed, by route and kind.
     pub upstream_errors: IntCounterVec,
     /// Open client connections by listener.
@@ -145,6 +155,26 @@ impl Metrics {
                 "Look-ups of facts since the start, by what came of them.",
                 &["dependency", "outcome"],
             )?,
+            neurons_age_seconds: declared.family(GaugeVec::new(
+                Opts::new("tollgate_neurons_age_seconds", "Age of the table of neurons."),
+                &["netuid"],
+            ))?,
+            neurons_block: declared.gauges("tollgate_neurons_block", "Block of the table of neurons.", &["netuid"])?,
+            neurons_keys: declared.gauges(
+                "tollgate_neurons_keys",
+                "Published keys in the table of neurons.",
+                &["netuid"],
+            )?,
+            neurons_spec_version: declared.gauges(
+                "tollgate_neurons_spec_version",
+                "Version of the runtime of the chain of neurons.",
+                &["netuid"],
+            )?,
+            neurons_readings: declared.gauges(
+                "tollgate_neurons_readings",
+                "Readings of the table of neurons since the start, by what came of them.",
+                &["netuid", "outcome"],
+            )?,
             upstream_errors: declared.counters(
                 "tollgate_upstream_errors_total",
                 "Requests whose upstream failed.",
@@ -227,6 +257,11 @@ mod tests {
         metrics.route("x").answered(200);
         metrics.denials.with_label_values(&["x", "y"]).inc();
         metrics.lookups.with_label_values(&["x", "y"]).inc();
+        metrics.neurons_age_seconds.with_label_values(&["x"]).set(1.0);
+        metrics.neurons_block.with_label_values(&["x"]).inc();
+        metrics.neurons_keys.with_label_values(&["x"]).inc();
+        metrics.neurons_spec_version.with_label_values(&["x"]).inc();
+        metrics.neurons_readings.with_label_values(&["x", "y"]).inc();
         metrics.upstream_errors.with_label_values(&["x", "y"]).inc();
         metrics.connections.with_label_values(&["x"]).inc();
         metrics.connections_refused.with_label_values(&["x", "y"]).inc();

@@ -4,6 +4,7 @@
 //! `unverified_…` where it is used.
 
 pub mod address;
+pub mod certificate;
 pub mod client;
 pub mod clock;
 pub mod credits;

@@ -6,6 +6,7 @@
 
 mod answer;
 pub mod context;
+pub mod credentials;
 pub mod front;
 pub mod headers;
 mod ids;
@@ -21,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use ipnet::IpNet;
 use pingora::{
     Error, ErrorSource, ErrorType, Result,
@@ -37,17 +38,18 @@ use self::{
     context::{Context, Metered, NormalTarget},
     headers::{Authorization as Passed, IdentityHeaders, Told},
     local::Local,
+    respond::{Refusal, Wanted},
     routes::Routes,
     upstream::{NoWay, Upstreams},
 };
 use crate::{
-    authn::{Authorization, Presented, nevermined::TokenVerifier},
+    authn::nevermined::TokenVerifier,
     authz::{Asked, DecisionPoint, Destination, Permit},
-    config::{Compatibility, CredentialKind, RouteTarget, WhenFull},
+    chain::neurons::Neurons,
+    config::{RouteTarget, WhenFull},
     metrics::{Metrics, RouteMetrics},
     model::{
-        clock::{self, Timestamp},
-        credits,
+        clock, credits,
         decision::{Denial, Dependency},
         did::Did,
     },
@@ -63,6 +65,8 @@ pub struct Serving {
     pub upstreams: Upstreams,
     /// Reads access tokens; none: no route accepts them.
     pub tokens: Option<Arc<TokenVerifier>>,
+    /// Knows which keys neurons have published; none: no route accepts client certificates.
+    pub neurons: Option<Arc<Neurons>>,
     /// Decides.
     pub decisions: Arc<DecisionPoint>,
     /// Whose `X-Forwarded-*` are believed.
@@ -117,14 +121,9 @@ impl Gateway {
         if content_length(&request.headers).is_some_and(|length| length > route.config.max_body_bytes) {
             return Err(Denial::BodyTooLarge);
         }
-        let authorization = request.headers.get_all(header::AUTHORIZATION).iter().map(http::HeaderValue::as_bytes);
-        let presented = Presented { authorization: Authorization::from_values(authorization)? };
-        let identity = match &serving.tokens {
-            Some(tokens) if route.config.accepts.contains(&CredentialKind::Nevermined) => {
-                tokens.identify(&presented, Timestamp::now())?
-            }
-            _ => None,
-        };
+        let identity = serving.identify(&route.config, session, &mut ctx.presented).await?;
+        ctx.identity.clone_from(&identity);
+        ctx.hotkey = identity.as_ref().and_then(|identity| credentials::address(session, identity.subject));
         let unverified_service = screened.host.split_once('.').and_then(|(label, _)| Did::from_label(label));
         let asked = Asked { path, forward_origin: screened.forward_origin.as_ref(), unverified_service };
         let mut permit = serving.decisions.decide(&route.config, identity, &asked).await?;
@@ -168,13 +167,15 @@ impl Gateway {
             (Some(identity), Some(endpoint), Some(tokens)) => {
                 tokens.authorization_for(identity, endpoint).map_or(Passed::Remove, Passed::Replace)
             }
-            (None, None, _) => Passed::Keep,
+            (_, None, _) if !route.reads_authorization() => Passed::Keep,
             _ => Passed::Remove,
         };
+        let hotkey = ctx.hotkey.as_deref();
         let trusted =
             ctx.client.is_some_and(|client| ctx.serving.trusted_proxies.iter().any(|net| net.contains(&client)));
         let scheme = if ctx.tls { "https" } else { "http" };
-        Some(Told { client: ctx.client, trusted, scheme, identity, authorization, host, request_id: ctx.id_text(id) })
+        let request_id = ctx.id_text(id);
+        Some(Told { client: ctx.client, trusted, scheme, identity, hotkey, authorization, host, request_id })
     }
 }
 
@@ -240,10 +241,10 @@ impl ProxyHttp for Gateway {
                 Ok(true)
             }
             Err(denial) => {
-                let route = ctx.route.as_ref();
-                let compatibility = route.map_or(Compatibility::Standard, |route| route.config.compatibility);
-                respond::refuse(session, &denial, compatibility, cors, ctx.id_text(&mut [0; 36])).await?;
-                let route = route.map_or("-", |route| &*route.name);
+                let wanted = ctx.route.as_ref().map_or(Wanted::NOTHING, |route| Wanted::by(&route.config));
+                let refusal = Refusal { denial: &denial, wanted, presented: ctx.presented };
+                respond::refuse(session, &refusal, cors, ctx.id_text(&mut [0; 36])).await?;
+                let route = ctx.route.as_ref().map_or("-", |route| &*route.name);
                 self.metrics.denials.with_label_values(&[route, denial.reason()]).inc();
                 ctx.denial = Some(denial);
                 Ok(true)
@@ -477,13 +478,14 @@ fn failure_of(error: &Error) -> (u16, &'static str) {
 
 fn write_line(log: &AccessLog, session: &Session, ctx: &Context, status: u16) {
     let request = session.req_header();
-    let identity = ctx.permit.as_ref().and_then(|permit| permit.identity());
+    let identity = ctx.identity.as_ref();
     let verdict = match (&ctx.denial, &ctx.permit) {
         (Some(_), _) => "deny",
         (None, Some(permit)) if permit.identity().is_none() => "open",
         (None, Some(_)) => "permit",
         (None, None) => "none",
     };
+    let user = identity.and_then(|identity| Some(&*identity.entitlement.as_ref()?.user_id));
     let raw_path = request.raw_path();
     let unparsed = raw_path.split(|byte| *byte == b'?').next().unwrap_or_default();
     log.append(&Line {
@@ -502,7 +504,7 @@ fn write_line(log: &AccessLog, session: &Session, ctx: &Context, status: u16) {
         bytes_sent: session.body_bytes_sent(),
         bytes_received: session.body_bytes_read(),
         proof: identity.map(|identity| identity.proof.as_str()),
-        subject: identity.and_then(|identity| Some(&*identity.entitlement.as_ref()?.user_id)),
+        subject: user.or(ctx.hotkey.as_deref()),
         verdict,
         reason: ctx.denial.as_ref().map(Denial::reason).or(ctx.failure),
         charged: ctx.charged.map(credits::Credits::get),

@@ -17,7 +17,7 @@ use std::{
 use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pingora::{
-    listeners::tls::Acceptor,
+    listeners::tls::{Acceptor, TlsSettings},
     server::{RunArgs, Server, configuration::ServerConf},
     services::{background::GenBackgroundService, listening::Service},
 };
@@ -33,12 +33,13 @@ use crate::{
     oauth::{self, SigningKeys},
     proxy::{
         Gateway, Ids,
+        credentials::HandOver,
         front::{Door, FrontDoor, Limits},
         local::Local,
     },
     store::Store,
     telemetry::AccessLog,
-    tls::{CertificateFiles, Certificates},
+    tls::{CertificateFiles, Certificates, client::ClientCertificates},
 };
 
 /// Serves what `load` says, until told to stop. On SIGHUP `load` is asked again, for what can change while serving.
@@ -68,6 +69,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
             writer: Arc::clone(&rooms.writer_stats),
             reports: rooms.report_stats.clone(),
             facts: Arc::clone(&rooms.facts),
+            neurons: rooms.neurons.clone(),
             ledger: Arc::clone(&rooms.ledger),
             certificates: in_use.clone(),
             access_log: access_log.clone(),
@@ -168,17 +170,37 @@ fn door(
     certificates: Option<&Arc<Certificates>>,
     metrics: &Metrics,
 ) -> anyhow::Result<Door> {
-    let http2 = listener.tls.as_ref().is_some_and(|tls| tls.alpn_h2);
-    let acceptor = certificates.map(|certificates| certificates.server_config(http2).map(Acceptor::from_server_config));
+    let tls = listener.tls.as_ref().zip(certificates);
+    let acceptor = tls.map(|(tls, certificates)| acceptor(tls, certificates)).transpose()?;
     let name = listener.name.as_str();
+    let refused = |reason| metrics.connections_refused.with_label_values(&[name, reason]);
     Ok(Door {
         name: name.into(),
         address: listener.address,
-        acceptor: acceptor.transpose()?,
+        acceptor,
         open: metrics.connections.with_label_values(&[name]),
-        crowded: metrics.connections_refused.with_label_values(&[name, "too_many"]),
-        handshake_failed: metrics.connections_refused.with_label_values(&[name, "handshake"]),
+        crowded: refused("too_many"),
+        handshake_failed: refused("handshake"),
+        no_certificate: refused("no_client_certificate"),
+        bad_certificate: refused("bad_client_certificate"),
     })
+}
+
+fn acceptor(tls: &config::Tls, certificates: &Arc<Certificates>) -> anyhow::Result<Acceptor> {
+    let clients = match tls.client_certificates {
+        config::ClientCertificates::Ignore => None,
+        config::ClientCertificates::Optional => Some(ClientCertificates::new(false)),
+        config::ClientCertificates::Required => Some(ClientCertificates::new(true)),
+    };
+    let config = certificates.server_config(tls.alpn_h2, clients.clone())?;
+    let Some(clients) = clients else { return Ok(Acceptor::from_server_config(config)) };
+    // Only an acceptor made of settings calls back. It gets our configuration in place of the one it has made.
+    let mut settings =
+        TlsSettings::with_callbacks(Box::new(HandOver(clients))).map_err(|error| anyhow::anyhow!(error))?;
+    settings.set_cert_resolver(Arc::clone(certificates) as Arc<dyn rustls::server::ResolvesServerCert>);
+    let mut acceptor = settings.build();
+    acceptor.acceptor = config.into();
+    Ok(acceptor)
 }
 
 fn server_options(config: &Config) -> pingora::apps::HttpServerOptions {

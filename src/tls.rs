@@ -2,6 +2,8 @@
 //!
 //! Knows rustls and files; knows nothing of routes or requests.
 
+pub mod client;
+
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -15,11 +17,12 @@ use rustls::{
     ServerConfig, SignatureScheme,
     crypto::ring as provider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{ClientHello, ResolvesServerCert},
+    server::{ClientHello, NoClientAuth, ResolvesServerCert, danger::ClientCertVerifier},
     sign::CertifiedKey,
 };
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use self::client::ClientCertificates;
 use crate::model::clock::Timestamp;
 
 /// A certificate chain and its key, as PEM files, and the names they are for.
@@ -85,15 +88,23 @@ impl Certificates {
     }
 
     /// The TLS settings of a listener with these certificates: TLS 1.2 and 1.3, HTTP/2 (if wanted) and HTTP/1.1,
-    /// sessions resumable by stateless tickets.
+    /// sessions resumable by stateless tickets. Without `clients`, no client is asked for a certificate.
     ///
     /// # Errors
     /// When the ticket key cannot be made.
-    pub fn server_config(self: &Arc<Self>, http2: bool) -> anyhow::Result<Arc<ServerConfig>> {
+    pub fn server_config(
+        self: &Arc<Self>,
+        http2: bool,
+        clients: Option<Arc<ClientCertificates>>,
+    ) -> anyhow::Result<Arc<ServerConfig>> {
+        let clients: Arc<dyn ClientCertVerifier> = match clients {
+            Some(clients) => clients,
+            None => Arc::new(NoClientAuth),
+        };
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .context("choosing TLS versions")?
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols =
             if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };

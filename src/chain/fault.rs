@@ -26,11 +26,15 @@ pub enum Fault {
     Busy,
     /// Our own doing: the look-up was cut off.
     Aborted,
+    /// It is not the source that was configured.
+    Mismatch,
+    /// What it knows is older than what it said before, or than it should be.
+    Behind,
 }
 
 impl Fault {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Timeout,
         Self::Transport,
         Self::Status,
@@ -40,6 +44,8 @@ impl Fault {
         Self::Reverted,
         Self::Busy,
         Self::Aborted,
+        Self::Mismatch,
+        Self::Behind,
     ];
 
     /// The metric label and the word in the log: never rename one.
@@ -55,6 +61,8 @@ impl Fault {
             Self::Reverted => "reverted",
             Self::Busy => "busy",
             Self::Aborted => "aborted",
+            Self::Mismatch => "mismatch",
+            Self::Behind => "behind",
         }
     }
 }

@@ -83,10 +83,19 @@ impl Chain {
 }
 
 impl PrivateUrl {
-    /// Never repeats the text in its complaint.
     fn parse(text: &Secret) -> Result<Self, String> {
-        const WHAT: &str = "must be a URL that begins with http:// or https://";
-        let url = Url::parse(text.expose()).map_err(|problem| format!("{WHAT}: {problem}"))?;
-        if matches!(url.scheme(), "http" | "https") && url.has_host() { Ok(Self(url)) } else { Err(WHAT.into()) }
+        Self::with_scheme(text, &["http", "https"], "must be a URL that begins with http:// or https://")
+    }
+
+    /// A node that also may be reached over a `WebSocket`.
+    pub(super) fn parse_node(text: &Secret) -> Result<Self, String> {
+        const WHAT: &str = "must be a URL that begins with wss://, ws://, https:// or http://";
+        Self::with_scheme(text, &["wss", "ws", "https", "http"], WHAT)
+    }
+
+    /// Never repeats the text in its complaint.
+    fn with_scheme(text: &Secret, schemes: &[&str], what: &str) -> Result<Self, String> {
+        let url = Url::parse(text.expose()).map_err(|problem| format!("{what}: {problem}"))?;
+        if schemes.contains(&url.scheme()) && url.has_host() { Ok(Self(url)) } else { Err(what.into()) }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Config,
     context::{Context, Spot},
-    listener::Written,
+    listener::{ClientCertificates, Listener, Written},
     reader::Section,
     route::{CredentialKind, Route, RouteTarget},
 };
@@ -110,6 +110,20 @@ fn check_routes(config: &Config, places: &Places<'_>) {
         // A [nevermined] with a mistake in it has been reported already.
         if takes_tokens && config.nevermined.is_none() && !places.root.has("nevermined") {
             section.mistake("accepts", "\"nevermined\" needs a [nevermined] section with a key");
+        }
+        let asks = |listener: &Listener| {
+            listener.tls.as_ref().is_some_and(|tls| tls.client_certificates != ClientCertificates::Ignore)
+        };
+        if route.accepts.contains(&CredentialKind::ClientCertificate) && !config.listeners.iter().any(asks) {
+            let message = "\"client-certificate\" needs a listener with TLS whose `client_certificates` is \"optional\" \
+                           or \"required\"";
+            section.mistake("accepts", message);
+        }
+        let by_neurons = route.accepts.iter().any(|kind| kind.proves_neuron());
+        // A [neurons] with a mistake in it has been reported already.
+        if by_neurons && config.neurons.is_none() && !places.root.has("neurons") {
+            section
+                .mistake("accepts", "\"client-certificate\" needs a [neurons] section: who knows the published keys?");
         }
         if route.target == RouteTarget::Token && !describes(config, places) {
             section.mistake("upstream", "\"token\" needs a [marketplace] or a [[service]] that describes services");

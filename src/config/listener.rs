@@ -11,7 +11,7 @@ use super::{
     oauth,
     reader::Section,
     route::HostPattern,
-    value::{Parse, Raw},
+    value::{Parse, Raw, word},
 };
 
 /// One address that clients connect to.
@@ -32,6 +32,20 @@ pub struct Tls {
     pub certificates: Vec<CertificateFiles>,
     /// Whether HTTP/2 is offered: `alpn` names `h2`. Default: yes.
     pub alpn_h2: bool,
+    /// `client_certificates`: whether clients are asked for one.
+    pub client_certificates: ClientCertificates,
+}
+
+/// Whether clients are asked for a certificate. Who it names is the route's business.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// `ignore` (the default): they are not asked.
+    #[default]
+    Ignore,
+    /// `optional`: they are asked, and let in without one.
+    Optional,
+    /// `required`: there is no connection without one.
+    Required,
 }
 
 /// A certificate and its key, as PEM files. Both were read when the configuration was, and belong together.
@@ -157,7 +171,7 @@ fn use_certificate(context: &Context<'_>, listeners: &mut [(Listener, Written)])
 
 impl Default for Tls {
     fn default() -> Self {
-        Self { certificates: Vec::new(), alpn_h2: true }
+        Self { certificates: Vec::new(), alpn_h2: true, client_certificates: ClientCertificates::Ignore }
     }
 }
 
@@ -181,7 +195,14 @@ impl Tls {
         if !section.has("certificate") {
             section.mistake("certificate", "is missing: TLS needs a [[listener.tls.certificate]]");
         }
-        Self { certificates, alpn_h2: read_alpn(section) }
+        let client_certificates = section.or("client_certificates", ClientCertificates::Ignore);
+        Self { certificates, alpn_h2: read_alpn(section), client_certificates }
+    }
+}
+
+impl Parse for ClientCertificates {
+    fn parse(raw: Raw<'_>) -> Result<Self, String> {
+        word(raw, &[("ignore", Self::Ignore), ("optional", Self::Optional), ("required", Self::Required)])
     }
 }
 

@@ -221,6 +221,7 @@ fn raw<'a>(value: &'a Value<'_>) -> Raw<'a> {
     match value.as_ref() {
         ValueInner::String(text) => Raw::Text(text),
         ValueInner::Integer(number) => Raw::Integer(*number),
+        ValueInner::Float(number) => Raw::Float(*number),
         ValueInner::Boolean(value) => Raw::Boolean(*value),
         other => Raw::Other(other.type_str()),
     }

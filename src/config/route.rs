@@ -4,13 +4,19 @@ use std::{fmt, time::Duration};
 
 use http::{HeaderValue, Method};
 
+pub use self::{
+    cors::{Cors, Origins},
+    neurons::NeuronPolicy,
+};
 use super::{
     reader::Section,
-    server::whole_seconds,
     upstream::Upstream,
-    value::{HeaderWord, OriginWord, Parse, Raw, Size, word},
+    value::{Parse, Raw, Size, word},
 };
-use crate::model::did::Did;
+use crate::model::{did::Did, neuron::NetUid};
+
+mod cors;
+mod neurons;
 
 /// One kind of request. The first route of the file that has the request's host, path and method is the one.
 #[derive(Clone, Debug)]
@@ -30,10 +36,12 @@ pub struct Route {
     pub accepts: Vec<CredentialKind>,
     /// `services`: on a static route that accepts Nevermined tokens, the services whose tokens it takes.
     pub services: Vec<Did>,
+    /// `[route.neurons]`: which neurons may call. None: the route accepts no proof of a neuron.
+    pub neurons: Option<NeuronPolicy>,
     /// `open_endpoints`: whether a service's DID as subdomain reaches what it has opened to everybody
     /// (nevermined.md section 6). Only where the token names the upstream. Default false.
     pub open_endpoints: bool,
-    /// `compatibility`: `standard` (the default) or `nevermined`.
+    /// `compatibility`: `standard` (the default), `nevermined` or `nexus-auth`.
     pub compatibility: Compatibility,
     /// `[route.cors]`: answer browsers' questions. None: their requests are passed on like any other.
     pub cors: Option<Cors>,
@@ -64,6 +72,8 @@ pub enum RouteTarget {
 pub enum CredentialKind {
     /// `nevermined`: an access token in `Authorization` (nevermined.md section 2).
     Nevermined,
+    /// `client-certificate`: the certificate of a neuron, proven in the TLS handshake (nexus.md section 0).
+    ClientCertificate,
 }
 
 /// Whose status numbers a refusal carries.
@@ -73,6 +83,9 @@ pub enum Compatibility {
     Standard,
     /// `nevermined`: the replaced system's, which knew only 401 (nevermined.md section 4).
     Nevermined,
+    /// `nexus-auth`: that other replaced system's, which knew only 403, and its rules for client certificates
+    /// (nexus.md section 1).
+    NexusAuth,
 }
 
 /// Which host names a route is for. Always lower case, without a port or a final dot.
@@ -82,32 +95,6 @@ pub enum HostPattern {
     Exact(String),
     /// `*.example.com`, kept as `.example.com`: every name that ends so and has something before it.
     Below(String),
-}
-
-/// Cross-origin resource sharing: what browsers are told.
-#[derive(Clone, Debug)]
-pub struct Cors {
-    /// `allow_origins`: `*` or a list. Default `*`.
-    pub allow_origins: Origins,
-    /// `allow_methods`, as `Access-Control-Allow-Methods` says it. None (the default): the one that is asked about.
-    pub allow_methods: Option<HeaderValue>,
-    /// `allow_headers`, as `Access-Control-Allow-Headers` says it. None (the default): the ones that are asked about.
-    pub allow_headers: Option<HeaderValue>,
-    /// `expose_headers`: response headers a script may read, as `Access-Control-Expose-Headers` says it. Default: none.
-    pub expose_headers: Option<HeaderValue>,
-    /// `max_age`: how long a browser may remember the answer, in whole seconds. Default 10 min.
-    pub max_age: Duration,
-    /// `allow_credentials`: whether cookies and the like may be sent along. Default false; never with `*`.
-    pub allow_credentials: bool,
-}
-
-/// Which pages may read answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origins {
-    /// Any.
-    Any,
-    /// These, as browsers write them: scheme, host and, unless it is the usual one, port.
-    List(Vec<HeaderValue>),
 }
 
 impl HostPattern {
@@ -137,6 +124,7 @@ impl Route {
             accepts: vec![CredentialKind::Nevermined],
             services: Vec::new(),
             open_endpoints: true,
+            neurons: None,
             compatibility: Compatibility::Nevermined,
             cors: Some(Cors {
                 allow_origins: Origins::Any,
@@ -167,7 +155,8 @@ impl Route {
         }
     }
 
-    pub(super) fn read(section: &Section<'_>, upstreams: &[Upstream]) -> Option<Self> {
+    /// `netuid` is the subnet of `[neurons]`.
+    pub(super) fn read(section: &Section<'_>, upstreams: &[Upstream], netuid: Option<NetUid>) -> Option<Self> {
         let name = section.required::<String>("name", &[]);
         let hosts = section.values("hosts", &[]);
         let path = section.or("path", PathPrefix("/".into())).0;
@@ -181,6 +170,8 @@ impl Route {
         let services: Vec<Did> = section.values("services", &[]);
         let open_endpoints = section.or("open_endpoints", false);
         let cors = section.section("cors");
+        let by_neurons = accepts.iter().any(|kind| kind.proves_neuron());
+        let neurons = NeuronPolicy::read(&section.section("neurons"), netuid).filter(|_| by_neurons);
         let route = Self {
             hosts,
             path,
@@ -194,6 +185,7 @@ impl Route {
             preserve_host: section.or("preserve_host", !by_token),
             accepts,
             services,
+            neurons,
             target: target?,
             name: name?.value,
         };
@@ -231,6 +223,25 @@ impl Route {
                 }
             }
         }
+        let neurons = self.accepts.iter().any(|kind| kind.proves_neuron());
+        if neurons && self.target == RouteTarget::Token {
+            section.mistake("accepts", "\"client-certificate\" needs an `upstream` of this file: it names none itself");
+        }
+        if section.has("neurons") && !neurons {
+            section.mistake("neurons", "has no effect without `accepts = [\"client-certificate\"]`");
+        }
+        if self.compatibility == Compatibility::NexusAuth && !neurons {
+            section.mistake("compatibility", "\"nexus-auth\" needs `accepts = [\"client-certificate\"]`");
+        }
+        if self.compatibility == Compatibility::Nevermined && neurons && !takes_tokens {
+            section.mistake("compatibility", "\"nevermined\" knew no client certificates");
+        }
+    }
+
+    /// Whether a caller may prove who they are by `Authorization`, which is then ours to read and goes no further.
+    #[must_use]
+    pub fn reads_authorization(&self) -> bool {
+        self.accepts.contains(&CredentialKind::Nevermined)
     }
 
     /// The authorization server decides itself who may call, how it refuses, and what pages may read.
@@ -279,43 +290,6 @@ fn read_target(section: &Section<'_>, upstreams: &[Upstream]) -> Option<RouteTar
     index.map(RouteTarget::Upstream)
 }
 
-impl Cors {
-    fn read(section: &Section<'_>) -> Self {
-        let origins: Option<Vec<OriginWord>> =
-            section.list("allow_origins", &[]).map(|list| list.into_iter().map(|found| found.value).collect());
-        let allow_credentials = section.or("allow_credentials", false);
-        let any = OriginWord(HeaderValue::from_static("*"));
-        let allow_origins = match origins {
-            None => Origins::Any,
-            Some(list) if list == [any] => Origins::Any,
-            Some(list) if list.iter().any(|origin| origin.0 == "*") => {
-                section.mistake("allow_origins", "has \"*\" and others: \"*\" is everybody");
-                Origins::Any
-            }
-            Some(list) => Origins::List(list.into_iter().map(|origin| origin.0).collect()),
-        };
-        if allow_credentials && allow_origins == Origins::Any {
-            section.mistake("allow_credentials", "needs a list of `allow_origins`: browsers refuse it with \"*\"");
-        }
-        let headers = |key| joined(section.values::<HeaderWord>(key, &[]).into_iter().map(|header| header.0));
-        let methods = section.values::<Method>("allow_methods", &[]);
-        Self {
-            allow_origins,
-            allow_methods: joined(methods.iter().map(ToString::to_string)),
-            allow_headers: headers("allow_headers"),
-            expose_headers: headers("expose_headers"),
-            max_age: whole_seconds(section, "max_age", Duration::from_mins(10)),
-            allow_credentials,
-        }
-    }
-}
-
-/// Words as a header's value has them.
-fn joined(words: impl Iterator<Item = String>) -> Option<HeaderValue> {
-    let text = words.collect::<Vec<_>>().join(",");
-    HeaderValue::from_str(&text).ok().filter(|value| !value.is_empty())
-}
-
 impl HostPattern {
     /// Reads `example.com` or `*.example.com`. None: neither.
     pub(super) fn from_text(text: &str) -> Option<Self> {
@@ -355,6 +329,17 @@ impl fmt::Display for HostPattern {
     }
 }
 
+impl CredentialKind {
+    /// Whether it proves a Bittensor hotkey.
+    #[must_use]
+    pub fn proves_neuron(self) -> bool {
+        match self {
+            Self::Nevermined => false,
+            Self::ClientCertificate => true,
+        }
+    }
+}
+
 impl Compatibility {
     /// The word in the configuration.
     #[must_use]
@@ -362,19 +347,20 @@ impl Compatibility {
         match self {
             Self::Standard => "standard",
             Self::Nevermined => "nevermined",
+            Self::NexusAuth => "nexus-auth",
         }
     }
 }
 
 impl Parse for CredentialKind {
     fn parse(raw: Raw<'_>) -> Result<Self, String> {
-        word(raw, &[("nevermined", Self::Nevermined)])
+        word(raw, &[("nevermined", Self::Nevermined), ("client-certificate", Self::ClientCertificate)])
     }
 }
 
 impl Parse for Compatibility {
     fn parse(raw: Raw<'_>) -> Result<Self, String> {
-        word(raw, &[("standard", Self::Standard), ("nevermined", Self::Nevermined)])
+        word(raw, &[("standard", Self::Standard), ("nevermined", Self::Nevermined), ("nexus-auth", Self::NexusAuth)])
     }
 }
 

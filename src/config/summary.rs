@@ -1,8 +1,11 @@
 //! The configuration in words: what `tollgate check` prints. Never a secret.
 
+use std::fmt::Write as _;
+
 use super::{
-    Config, DatabaseTarget,
-    route::{CredentialKind, HostPattern, Route, RouteTarget},
+    Config, DatabaseTarget, NeuronSource,
+    listener::ClientCertificates,
+    route::{CredentialKind, HostPattern, NeuronPolicy, Route, RouteTarget},
 };
 
 impl Config {
@@ -27,7 +30,12 @@ impl Config {
                 |tls| {
                     let versions = if tls.alpn_h2 { "HTTP/2 and HTTP/1.1" } else { "HTTP/1.1" };
                     let files: Vec<_> = tls.certificates.iter().map(|files| files.cert.display().to_string()).collect();
-                    format!("{versions} over TLS, {}", files.join(", "))
+                    let clients = match tls.client_certificates {
+                        ClientCertificates::Ignore => "",
+                        ClientCertificates::Optional => ", client certificates optional",
+                        ClientCertificates::Required => ", client certificates required",
+                    };
+                    format!("{versions} over TLS, {}{clients}", files.join(", "))
                 },
             );
             rows.push(vec![listener.name.clone(), listener.address.to_string(), protocol]);
@@ -82,6 +90,14 @@ impl Config {
                 oauth.keys.directory().map_or_else(|| "RSA_... variables".into(), |path| path.display().to_string());
             rows.push(row("signing keys", keys));
         }
+        if let Some(neurons) = &self.neurons {
+            let source = match (neurons.source, &self.pylon, &self.subtensor) {
+                (NeuronSource::Pylon, Some(pylon), _) => format!("Pylon {} as {}", pylon.url, pylon.identity),
+                (NeuronSource::Subtensor, _, Some(node)) => format!("Subtensor {}", node.url),
+                _ => String::new(),
+            };
+            rows.push(row("neurons", format!("{source}, subnet {}", neurons.netuid)));
+        }
         if let Some(report) = &self.usage.report {
             rows.push(row("usage reports", report.url.to_string()));
         }
@@ -101,17 +117,46 @@ fn who(route: &Route) -> String {
         return "anybody".into();
     }
     let kinds = route.accepts.iter().map(|kind| match kind {
-        CredentialKind::Nevermined => "Nevermined token",
+        CredentialKind::Nevermined if route.services.is_empty() => "Nevermined token".to_owned(),
+        CredentialKind::Nevermined => {
+            let services: Vec<_> = route.services.iter().map(ToString::to_string).collect();
+            format!("Nevermined token of {}", services.join(", "))
+        }
+        CredentialKind::ClientCertificate => {
+            format!("client certificate of {}", route.neurons.as_ref().map_or_else(String::new, neurons))
+        }
     });
     let mut text = kinds.collect::<Vec<_>>().join(" or ");
-    if !route.services.is_empty() {
-        let services: Vec<_> = route.services.iter().map(ToString::to_string).collect();
-        text = format!("{text} of {}", services.join(", "));
-    }
     if route.open_endpoints {
         text.push_str("; anybody for open endpoints");
     }
     text
+}
+
+fn neurons(policy: &NeuronPolicy) -> String {
+    let mut text = match &policy.hotkeys {
+        Some(listed) => format!("one of {} listed neurons of subnet {}", listed.len(), policy.netuid),
+        None => format!("a neuron of subnet {}", policy.netuid),
+    };
+    if policy.registered {
+        text.push_str(", registered");
+    }
+    if policy.validator_permit {
+        text.push_str(", with validator permit");
+    }
+    if policy.min_stake > 0 {
+        write!(text, ", with stake of {} or more", units(policy.min_stake)).unwrap_or_default();
+    }
+    if !policy.deny_hotkeys.is_empty() {
+        write!(text, ", {} denied", policy.deny_hotkeys.len()).unwrap_or_default();
+    }
+    text
+}
+
+/// A stake in whole units.
+fn units(stake: u64) -> String {
+    let text = format!("{}.{:09}", stake / 1_000_000_000, stake % 1_000_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 fn or_any(words: impl Iterator<Item = String>) -> String {

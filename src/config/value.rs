@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use super::upstream::HostPort;
-use crate::model::{address::EvmAddress, credits::Credits, did::Did, secret::Secret};
+use crate::model::{address::EvmAddress, credits::Credits, did::Did, hotkey::Hotkey, secret::Secret};
 
 /// A value as it was written.
 #[derive(Clone, Copy)]
@@ -23,6 +23,8 @@ pub(super) enum Raw<'a> {
     Variable(&'a str),
     /// An integer of the file.
     Integer(i64),
+    /// A number with decimals.
+    Float(f64),
     /// A boolean of the file.
     Boolean(bool),
     /// Something that no setting is: its kind.
@@ -35,7 +37,7 @@ impl<'a> Raw<'a> {
         match self {
             Self::Text(text) | Self::Variable(text) if !text.is_empty() => Ok(text),
             Self::Text(_) | Self::Variable(_) => Err(format!("must be {what}, and is empty")),
-            Self::Integer(_) => Err(format!("must be {what} in quotes, and is a number")),
+            Self::Integer(_) | Self::Float(_) => Err(format!("must be {what} in quotes, and is a number")),
             Self::Boolean(_) => Err(format!("must be {what}, and is a boolean")),
             Self::Other(kind) => Err(format!("must be {what}, and is of type {kind}")),
         }
@@ -276,6 +278,12 @@ impl Parse for Did {
 impl Parse for EvmAddress {
     fn parse(raw: Raw<'_>) -> Result<Self, String> {
         from_str(raw, "an Ethereum address")
+    }
+}
+
+impl Parse for Hotkey {
+    fn parse(raw: Raw<'_>) -> Result<Self, String> {
+        from_str(raw, "a hotkey")
     }
 }
 

@@ -109,3 +109,6 @@ pub fn verify_compact<'k, T: DeserializeOwned>(
     let claims = serde_json::from_slice(&decode(claims)?).map_err(|_| JwsError::Claims)?;
     Ok(Verified { claims, typ, kid })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Who is calling, and what the credential says they may do.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{address::EvmAddress, clock::Timestamp, did::Did, endpoint::Endpoint, hotkey::Hotkey, secret::Secret};
 
@@ -28,6 +28,21 @@ pub enum Subject {
     Evm(EvmAddress),
     /// A Bittensor hotkey.
     Hotkey(Hotkey),
+    /// The neuron that this gateway itself is, called `self` (nexus.md section 7, W2). Known only where the replaced system's
+    /// rules are asked for, and only by the key: whoever tells us its key does not say its hotkey.
+    OwnNeuron,
+}
+
+impl Subject {
+    /// What `X-Hotkey` says of this account: a hotkey in its one spelling, or `self`. None for accounts of other systems.
+    #[must_use]
+    pub fn hotkey(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Evm(_) => None,
+            Self::Hotkey(hotkey) => Some(hotkey.to_string().into()),
+            Self::OwnNeuron => Some("self".into()),
+        }
+    }
 }
 
 /// How an identity was proven.
@@ -35,6 +50,8 @@ pub enum Subject {
 pub enum Proof {
     /// A Nevermined access token (nevermined.md section 2).
     NeverminedToken,
+    /// An X.509 certificate with the key that a hotkey has published (nexus.md section 0).
+    ClientCertificate,
 }
 
 impl Proof {
@@ -43,6 +60,7 @@ impl Proof {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NeverminedToken => "nevermined",
+            Self::ClientCertificate => "client_certificate",
         }
     }
 }

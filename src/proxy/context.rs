@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::{Serving, routes::ServedRoute};
 use crate::{
     authz::{Meter, Permit},
-    model::{credits::Credits, decision::Denial},
+    config::CredentialKind,
+    model::{credits::Credits, decision::Denial, identity::Identity},
     usage::spool::Reservation,
 };
 
@@ -35,6 +36,12 @@ pub struct Context {
     pub route: Option<Arc<ServedRoute>>,
     /// Path and query in normal form: what was decided on is what is sent.
     pub target: Option<NormalTarget>,
+    /// The kind of credential that it brought.
+    pub presented: Option<CredentialKind>,
+    /// Who sent it, once that is proven: also where it is refused all the same.
+    pub identity: Option<Arc<Identity>>,
+    /// What it is called, if it is a neuron.
+    pub hotkey: Option<Arc<str>>,
     /// Leave to forward it.
     pub permit: Option<Permit>,
     /// What it will cost. Gone once it is settled.
@@ -122,6 +129,9 @@ impl Context {
             client: None,
             route: None,
             target: None,
+            presented: None,
+            identity: None,
+            hotkey: None,
             permit: None,
             meter: None,
             decision: Duration::ZERO,

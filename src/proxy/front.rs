@@ -30,6 +30,8 @@ use pingora::{
 use prometheus::{IntCounter, IntGauge};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::credentials::Peer;
+
 /// One listener, as the front door needs it.
 pub struct Door {
     /// Its name in the log.
@@ -44,7 +46,55 @@ pub struct Door {
     pub crowded: IntCounter,
     /// Connections whose handshake failed or took too long.
     pub handshake_failed: IntCounter,
+    /// Connections without a certificate where one is required.
+    pub no_certificate: IntCounter,
+    /// Connections whose client's certificate cannot be read, or is not the client's.
+    pub bad_certificate: IntCounter,
 }
+
+impl Door {
+    /// Does the handshake. None: it failed, and is counted.
+    async fn handshake(&self, acceptor: &Acceptor, stream: TcpStream, deadline: Duration) -> Option<Stream> {
+        let stream = match tokio::time::timeout(deadline, acceptor.tls_handshake(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                let reason = error.to_string();
+                self.failed(&reason).inc();
+                tracing::debug!(listener = &*self.name, reason, "TLS handshake failed");
+                return None;
+            }
+            Err(_) => {
+                self.handshake_failed.inc();
+                tracing::debug!(listener = &*self.name, reason = "timeout", "TLS handshake failed");
+                return None;
+            }
+        };
+        // A certificate that does not reach the requests would make them look as if there were none.
+        let presented = stream.get_ssl().is_some_and(|tls| tls.peer_certificate_der().is_some());
+        let handed_over = stream.ssl_digest().is_some_and(|digest| digest.extension.get::<Peer>().is_some());
+        if presented && !handed_over {
+            self.bad_certificate.inc();
+            tracing::debug!(listener = &*self.name, "the certificate of a resumed session cannot be read");
+            return None;
+        }
+        Some(Box::new(stream))
+    }
+
+    /// Where a failed handshake is counted. Pingora keeps only the text of what rustls says.
+    fn failed(&self, reason: &str) -> &IntCounter {
+        if reason.contains(NO_CERTIFICATE) {
+            &self.no_certificate
+        } else if reason.contains(BAD_CERTIFICATE) {
+            &self.bad_certificate
+        } else {
+            &self.handshake_failed
+        }
+    }
+}
+
+/// How `rustls::Error::NoCertificatesPresented` and `InvalidCertificate` read.
+const NO_CERTIFICATE: &str = "peer sent no certificates";
+const BAD_CERTIFICATE: &str = "invalid peer certificate";
 
 /// Limits on connections.
 #[derive(Clone, Copy, Debug)]
@@ -122,18 +172,7 @@ impl<P: HttpServerApp + Send + Sync + 'static> ServerApp for FrontDoor<P> {
             Some(acceptor) => {
                 // The accepted stream is always a TCP connection: no listener is anything else.
                 let tcp = *stream.into_any().downcast::<TcpStream>().ok()?;
-                match tokio::time::timeout(self.limits.header_timeout, acceptor.tls_handshake(tcp)).await {
-                    Ok(Ok(stream)) => Box::new(stream),
-                    failed => {
-                        door.handshake_failed.inc();
-                        let reason = failed.map_or_else(
-                            |_| "timeout".to_owned(),
-                            |result| result.err().map_or_else(String::new, |e| e.to_string()),
-                        );
-                        tracing::debug!(listener = &*door.name, reason, "TLS handshake failed");
-                        return None;
-                    }
-                }
+                door.handshake(acceptor, tcp, self.limits.header_timeout).await?
             }
         };
         if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
@@ -325,5 +364,20 @@ pub fn header_complete(session: &pingora_proxy::Session) {
     let stream = session.as_downstream().stream();
     if let Some(guarded) = stream.and_then(|stream| stream.as_any().downcast_ref::<Guarded>()) {
         guarded.watch().disarm();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{CertificateError, Error};
+
+    use super::*;
+
+    #[test]
+    fn the_texts_of_the_tls_library_are_known() {
+        assert_eq!(Error::NoCertificatesPresented.to_string(), NO_CERTIFICATE);
+        for wrong in [CertificateError::BadEncoding, CertificateError::BadSignature] {
+            assert!(Error::InvalidCertificate(wrong).to_string().starts_with(BAD_CERTIFICATE));
+        }
     }
 }

@@ -23,6 +23,8 @@ pub struct Told<'a> {
     pub scheme: &'static str,
     /// `NVM-User-id`, `NVM-Scope`, `NVM-Owner` (nevermined.md section 5.2).
     pub identity: Option<IdentityHeaders<'a>>,
+    /// `X-Hotkey`: the neuron that calls, in the one spelling that there is of it.
+    pub hotkey: Option<&'a str>,
     /// What becomes of the client's `Authorization`.
     pub authorization: Authorization<'a>,
     /// The `Host` for the upstream; none: the client's stays.
@@ -54,6 +56,7 @@ pub enum Authorization<'a> {
 const USER_ID: &str = "NVM-User-id";
 const SCOPE: &str = "NVM-Scope";
 const OWNER: &str = "NVM-Owner";
+const HOTKEY: &str = "X-Hotkey";
 const REAL_IP: &str = "X-Real-IP";
 const FORWARDED_FOR: &str = "X-Forwarded-For";
 const FORWARDED_PROTO: &str = "X-Forwarded-Proto";
@@ -63,14 +66,18 @@ const REQUEST_ID: &str = "X-Request-Id";
 /// are set again. `forwarded` and the rest of the family are believed only from a trusted proxy.
 const OURS: [&str; 7] =
     ["nvm-user-id", "nvm-scope", "nvm-owner", "x-hotkey", "x-real-ip", "x-request-id", "x-forwarded-proto"];
-const PROXIES: [&str; 6] = [
+const PROXIES: [&str; 7] = [
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-port",
     "x-forwarded-server",
     "x-forwarded-prefix",
+    "x-forwarded-client-cert",
     "forwarded",
 ];
+/// How proxies tell a service which certificate a client has: RFC 9440, and everything that begins like NGINX's custom.
+const CERTIFICATE: [&str; 2] = ["client-cert", "client-cert-chain"];
+const CERTIFICATE_FAMILY: &str = "x-client-cert";
 
 /// Makes the client's header into ours.
 ///
@@ -99,6 +106,9 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
             }
         }
     }
+    if let Some(hotkey) = told.hotkey {
+        request.insert_header(HOTKEY, hotkey)?;
+    }
     match told.authorization {
         Authorization::Keep => {}
         Authorization::Remove => {
@@ -126,21 +136,28 @@ fn value(text: String) -> Result<HeaderValue> {
 /// Removes our fields in every spelling. An underscore for a hyphen makes another field here, and the same variable for
 /// a service behind CGI, WSGI or Rack.
 fn remove_spoofed(request: &mut RequestHeader, trusted: bool) {
-    let ours = |name: &header::HeaderName| is_one_of(name.as_str(), &OURS);
-    let proxies = |name: &header::HeaderName| is_one_of(name.as_str(), &PROXIES);
     // The usual request has none of them: nothing is collected then.
     loop {
         let mut names = request.headers.keys();
-        let spoofed = names.find(|name| ours(name) || (!trusted && proxies(name)));
+        let spoofed = names.find(|name| is_spoofed(name.as_str(), trusted));
         let Some(spoofed) = spoofed.cloned() else { break };
         request.remove_header(&spoofed);
     }
 }
 
-fn is_one_of(name: &str, list: &[&str]) -> bool {
-    // Cheap first: all of ours begin with one of three letters.
-    let may_be = matches!(name.as_bytes().first(), Some(b'n' | b'x' | b'f'));
-    may_be && list.iter().any(|ours| same_field(name, ours))
+fn is_spoofed(name: &str, trusted: bool) -> bool {
+    let one_of = |list: &[&str]| list.iter().any(|ours| same_field(name, ours));
+    // Cheap first: most fields begin with another letter.
+    match name.as_bytes().first() {
+        Some(b'n' | b'x' | b'f') => {
+            let certificate = name.get(..CERTIFICATE_FAMILY.len());
+            one_of(&OURS)
+                || (!trusted && one_of(&PROXIES))
+                || certificate.is_some_and(|start| same_field(start, CERTIFICATE_FAMILY))
+        }
+        Some(b'c') => one_of(&CERTIFICATE),
+        _ => false,
+    }
 }
 
 fn same_field(name: &str, ours: &str) -> bool {
@@ -208,6 +225,7 @@ mod tests {
             trusted,
             scheme: "https",
             identity: Some(IdentityHeaders { user_id: "0xabc", scope: "did:nv:1", owner: "" }),
+            hotkey: Some("5Hotkey"),
             authorization: Authorization::Replace(secret),
             host: Some("upstream.example:8443"),
             request_id: "id",
@@ -229,6 +247,15 @@ mod tests {
             ("nvm_owner", "evil"),
             ("X-Hotkey", "evil"),
             ("x_hotkey", "evil"),
+            ("X-HOTKEY", "evil"),
+            ("x-client-cert", "evil"),
+            ("X_Client_Cert", "evil"),
+            ("x-client-cert-subject", "evil"),
+            ("X-Client_Cert_Issuer", "evil"),
+            ("X-Client-Certificate", "evil"),
+            ("client-cert", "evil"),
+            ("client_cert_chain", "evil"),
+            ("x-forwarded-client-cert", "evil"),
             ("x-real-ip", "evil"),
             ("X_Real_IP", "evil"),
             ("x-forwarded-for", "evil"),
@@ -249,6 +276,7 @@ mod tests {
             assert_eq!(values(&request, "nvm-user-id"), ["0xabc"]);
             assert_eq!(values(&request, "nvm-scope"), ["did:nv:1"]);
             assert!(values(&request, "nvm-owner").is_empty(), "an empty value is not sent");
+            assert_eq!(values(&request, "x-hotkey"), ["5Hotkey"]);
             assert_eq!(values(&request, "x-forwarded-for"), ["9.9.9.9"]);
             assert_eq!(values(&request, "x-real-ip"), ["9.9.9.9"]);
             assert_eq!(values(&request, "x-forwarded-proto"), ["https"]);
@@ -274,8 +302,15 @@ mod tests {
 
     #[test]
     fn other_fields_are_not_touched() {
-        let fields =
-            [("cookie", "a=b"), ("x-custom", "1"), ("x-custom", "2"), ("nvm-authorization", "z"), ("accept", "*/*")];
+        let fields = [
+            ("cookie", "a=b"),
+            ("x-custom", "1"),
+            ("x-custom", "2"),
+            ("nvm-authorization", "z"),
+            ("accept", "*/*"),
+            ("x-client", "2"),
+            ("client-certs", "3"),
+        ];
         let mut request = request(&fields);
         to_upstream(&mut request, &told(&Secret::new(String::new()), false)).unwrap();
         assert_eq!(values(&request, "x-custom"), ["1", "2"]);

@@ -9,25 +9,87 @@ use pingora::{
 use pingora_proxy::Session;
 
 use crate::{
-    config::{Compatibility, Cors, Origins},
+    config::{Compatibility, Cors, CredentialKind, Origins, Route},
     model::decision::{Denial, Dependency},
 };
 
-/// The status of a refusal on a route: the RFCs', or the replaced system's, which knew only 401 for whatever its
-/// introspection did not allow (nevermined.md section 4). What it never refused has no old number.
-#[must_use]
-pub fn status(denial: &Denial, compatibility: Compatibility) -> u16 {
-    match (compatibility, denial) {
-        (Compatibility::Standard, _)
-        | (
-            _,
-            Denial::BadRequest(_)
-            | Denial::BodyTooLarge
-            | Denial::NoRoute
-            | Denial::TooManyRequests { .. }
-            | Denial::Unavailable(Dependency::Spool | Dependency::Store),
-        ) => denial.status(),
-        (Compatibility::Nevermined, _) => 401,
+/// What a route asks of callers, as far as a refusal depends on it.
+#[derive(Clone, Copy)]
+pub struct Wanted {
+    /// Whose status numbers it has.
+    pub compatibility: Compatibility,
+    /// A credential in `Authorization`.
+    pub authorization: bool,
+    /// A client certificate.
+    pub certificate: bool,
+}
+
+impl Wanted {
+    /// Where there is no route.
+    pub const NOTHING: Self = Self { compatibility: Compatibility::Standard, authorization: false, certificate: false };
+
+    /// By this route.
+    #[must_use]
+    pub fn by(route: &Route) -> Self {
+        Self {
+            compatibility: route.compatibility,
+            authorization: route.reads_authorization(),
+            certificate: route.accepts.contains(&CredentialKind::ClientCertificate),
+        }
+    }
+}
+
+/// A request that may not pass.
+#[derive(Clone, Copy)]
+pub struct Refusal<'a> {
+    /// Why.
+    pub denial: &'a Denial,
+    /// What its route asks for.
+    pub wanted: Wanted,
+    /// The kind of credential that it brought.
+    pub presented: Option<CredentialKind>,
+}
+
+impl Refusal<'_> {
+    /// The status: the RFCs', or that of a replaced system, which knew one number for whatever it did not allow
+    /// (nevermined.md section 4, nexus.md section 1.2). What it never refused has no old number.
+    ///
+    /// A 401 must name a scheme to authenticate by (RFC 9110 §15.5.2), and there is none for TLS certificates. So who is
+    /// missing one is told 403, as by other servers, and 401 only where `Authorization` would have helped too.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        use Denial::{
+            BadRequest, BodyTooLarge, InvalidCredential, NoCredential, NoRoute, NotEntitled, TooManyRequests,
+            Unavailable,
+        };
+        match (self.wanted.compatibility, self.denial) {
+            (
+                Compatibility::Nevermined,
+                BadRequest(_)
+                | BodyTooLarge
+                | NoRoute
+                | TooManyRequests { .. }
+                | Unavailable(Dependency::Spool | Dependency::Store),
+            ) => self.denial.status(),
+            (Compatibility::Nevermined, _) => 401,
+            (
+                Compatibility::NexusAuth,
+                NoCredential | InvalidCredential(_) | NotEntitled(_) | Unavailable(Dependency::Neurons),
+            ) => 403,
+            (Compatibility::Standard, NoCredential | InvalidCredential(_)) if !self.wanted.authorization => 403,
+            (Compatibility::Standard | Compatibility::NexusAuth, _) => self.denial.status(),
+        }
+    }
+
+    /// Whether the same connection will be refused again: its certificate, or that it has none, does not change.
+    #[must_use]
+    pub fn ends_connection(&self) -> bool {
+        let by_certificate = self.presented == Some(CredentialKind::ClientCertificate);
+        match self.denial {
+            Denial::InvalidCredential(_) | Denial::NotEntitled(_) => by_certificate,
+            Denial::NoCredential => self.wanted.certificate && !self.wanted.authorization,
+            _ => false,
+        }
     }
 }
 
@@ -37,24 +99,26 @@ pub fn status(denial: &Denial, compatibility: Compatibility) -> u16 {
 /// When the client is gone.
 pub async fn refuse(
     session: &mut Session,
-    denial: &Denial,
-    compatibility: Compatibility,
+    refusal: &Refusal<'_>,
     cors: Option<&Cors>,
     request_id: &str,
 ) -> Result<u16> {
-    let status = status(denial, compatibility);
+    let status = refusal.status();
     let mut header = ResponseHeader::build(status, Some(8))?;
     if status == 401 {
-        header.insert_header(header::WWW_AUTHENTICATE, challenge(denial))?;
+        header.insert_header(header::WWW_AUTHENTICATE, challenge(refusal))?;
     }
-    match denial {
+    match refusal.denial {
         Denial::TooManyRequests { retry_after } => {
             header.insert_header(header::RETRY_AFTER, retry_after.as_secs().max(1).to_string())?;
         }
         Denial::Unavailable(_) => header.insert_header(header::RETRY_AFTER, "1")?,
         _ => {}
     }
-    body(session, header, cors, &explain(denial, request_id)).await?;
+    if refusal.ends_connection() {
+        session.set_keepalive(None);
+    }
+    body(session, header, cors, &explain(refusal, request_id)).await?;
     Ok(status)
 }
 
@@ -138,10 +202,13 @@ fn allow_origin(response: &mut ResponseHeader, request: &RequestHeader, cors: &C
     Ok(())
 }
 
-/// RFC 6750 §3: no error code where no credential was presented, and a fixed text where one was wrong. The reason is in
-/// the log.
-fn challenge(denial: &Denial) -> &'static str {
-    match denial {
+/// RFC 6750 §3: no error code where no token was presented, and a fixed text where one was wrong. The reason is in the
+/// log.
+fn challenge(refusal: &Refusal<'_>) -> &'static str {
+    match refusal.denial {
+        Denial::InvalidCredential(_) if refusal.presented == Some(CredentialKind::ClientCertificate) => {
+            r#"Bearer realm="tollgate""#
+        }
         Denial::InvalidCredential("expired") => {
             r#"Bearer realm="tollgate", error="invalid_token", error_description="The access token has expired""#
         }
@@ -152,11 +219,17 @@ fn challenge(denial: &Denial) -> &'static str {
     }
 }
 
-fn explain(denial: &Denial, request_id: &str) -> Bytes {
-    let (error, message) = match denial {
+fn explain(refusal: &Refusal<'_>, request_id: &str) -> Bytes {
+    let certificate = refusal.presented == Some(CredentialKind::ClientCertificate);
+    let (error, message) = match refusal.denial {
         Denial::BadRequest(reason) => (*reason, "The request is not acceptable in this form."),
         Denial::NoRoute => ("not_found", "There is nothing here."),
-        Denial::NoCredential => ("no_credential", "An access token is needed: Authorization: Bearer <token>."),
+        Denial::NoCredential => ("no_credential", needed(refusal.wanted)),
+        // What is published is public, and what was presented is the caller's own; but which of them is wrong is not said.
+        Denial::InvalidCredential(_) if certificate => {
+            ("invalid_certificate", "The client certificate does not prove who is calling.")
+        }
+        Denial::NotEntitled(_) if certificate => ("not_entitled", "This neuron may not call here."),
         Denial::InvalidCredential("expired") => ("expired", "The access token has expired."),
         Denial::InvalidCredential(_) => ("invalid_token", "The access token is not valid."),
         Denial::NotEntitled("endpoint_not_covered") => {
@@ -172,6 +245,14 @@ fn explain(denial: &Denial, request_id: &str) -> Bytes {
         Denial::Unavailable(_) => ("unavailable", "It could not be found out whether this is allowed; try again."),
     };
     json(error, message, request_id)
+}
+
+fn needed(wanted: Wanted) -> &'static str {
+    match (wanted.authorization, wanted.certificate) {
+        (true, true) => "A neuron's client certificate is needed, or an access token: Authorization: Bearer <token>.",
+        (false, true) => "A neuron's client certificate is needed.",
+        (_, false) => "An access token is needed: Authorization: Bearer <token>.",
+    }
 }
 
 fn json(error: &str, message: &str, request_id: &str) -> Bytes {
@@ -201,33 +282,48 @@ mod tests {
     use super::*;
     use crate::model::credits::Credits;
 
+    const TOKENS: Wanted = Wanted { authorization: true, ..Wanted::NOTHING };
+    const CERTIFICATES: Wanted = Wanted { certificate: true, ..Wanted::NOTHING };
+
     #[test]
     fn refusals_carry_the_numbers_of_their_route() {
-        //   denial, standard, as the replaced system
-        for (denial, standard, nevermined) in [
-            (Denial::BadRequest("x"), 400, 400),
-            (Denial::NoRoute, 404, 404),
-            (Denial::NoCredential, 401, 401),
-            (Denial::InvalidCredential("expired"), 401, 401),
-            (Denial::NotEntitled("other_service"), 403, 401),
-            (Denial::InsufficientCredits { needed: Credits::new(1) }, 402, 401),
-            (Denial::TooManyRequests { retry_after: Duration::from_secs(1) }, 429, 429),
-            (Denial::BodyTooLarge, 413, 413),
-            (Denial::Unavailable(Dependency::Marketplace), 503, 401),
-            (Denial::Unavailable(Dependency::Chain), 503, 401),
-            (Denial::Unavailable(Dependency::Store), 503, 503),
-            (Denial::Unavailable(Dependency::Spool), 503, 503),
+        //   denial, standard, as the replaced proxy, by certificate, as nexus-auth
+        for (denial, standard, nevermined, certificate, nexus_auth) in [
+            (Denial::BadRequest("x"), 400, 400, 400, 400),
+            (Denial::NoRoute, 404, 404, 404, 404),
+            (Denial::NoCredential, 401, 401, 403, 403),
+            (Denial::InvalidCredential("expired"), 401, 401, 403, 403),
+            (Denial::NotEntitled("other_service"), 403, 401, 403, 403),
+            (Denial::InsufficientCredits { needed: Credits::new(1) }, 402, 401, 402, 402),
+            (Denial::TooManyRequests { retry_after: Duration::from_secs(1) }, 429, 429, 429, 429),
+            (Denial::BodyTooLarge, 413, 413, 413, 413),
+            (Denial::Unavailable(Dependency::Marketplace), 503, 401, 503, 503),
+            (Denial::Unavailable(Dependency::Chain), 503, 401, 503, 503),
+            (Denial::Unavailable(Dependency::Neurons), 503, 401, 503, 403),
+            (Denial::Unavailable(Dependency::Store), 503, 503, 503, 503),
+            (Denial::Unavailable(Dependency::Spool), 503, 503, 503, 503),
         ] {
-            assert_eq!(status(&denial, Compatibility::Standard), standard, "{denial:?}");
-            assert_eq!(status(&denial, Compatibility::Nevermined), nevermined, "{denial:?}");
+            for (wanted, expected) in [
+                (TOKENS, standard),
+                (Wanted { compatibility: Compatibility::Nevermined, ..TOKENS }, nevermined),
+                (CERTIFICATES, certificate),
+                (Wanted { certificate: true, ..TOKENS }, standard),
+                (Wanted { compatibility: Compatibility::NexusAuth, ..CERTIFICATES }, nexus_auth),
+            ] {
+                let refusal = Refusal { denial: &denial, wanted, presented: None };
+                assert_eq!(refusal.status(), expected, "{denial:?}");
+            }
         }
     }
 
     #[test]
     fn a_wrong_credential_is_told_apart_from_a_missing_one_and_from_nothing_else() {
-        assert!(!challenge(&Denial::NoCredential).contains("error"));
+        let challenge = |denial: &Denial, presented| challenge(&Refusal { denial, wanted: TOKENS, presented });
+        assert!(!challenge(&Denial::NoCredential, None).contains("error"));
         let wrong = ["wrong_key", "malformed_token", "malformed_claims"]
-            .map(|reason| challenge(&Denial::InvalidCredential(reason)));
+            .map(|reason| challenge(&Denial::InvalidCredential(reason), Some(CredentialKind::Nevermined)));
         assert!(wrong.iter().all(|text| text.contains("invalid_token") && *text == wrong[0]));
+        let certificate = challenge(&Denial::InvalidCredential("expired"), Some(CredentialKind::ClientCertificate));
+        assert!(!certificate.contains("error"), "it is not about a token: {certificate}");
     }
 }

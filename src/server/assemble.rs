@@ -1,6 +1,6 @@
 //! From the configuration to the rooms.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -10,8 +10,15 @@ use super::STORE_PATIENCE;
 use crate::{
     authn::nevermined::TokenVerifier,
     authz::DecisionPoint,
-    chain::{self, Facts, ServiceFacts, cache, evm, marketplace},
-    config::{Config, DatabaseTarget, RouteTarget},
+    chain::{
+        self, Facts, ServiceFacts, cache, evm, marketplace,
+        neurons::{
+            Neurons,
+            reader::{Reader, Source},
+        },
+        pylon::{self, Pylon},
+    },
+    config::{Config, DatabaseTarget, NeuronPolicy, NeuronSource, Route, RouteTarget},
     credits::{Books, Ledger, LedgerOptions},
     decision::Decider,
     metrics::Metrics,
@@ -38,18 +45,22 @@ pub struct Rooms {
     pub report_stats: Option<Arc<ReportStats>>,
     /// Services, plans, balances on chain.
     pub facts: Arc<Facts>,
+    /// Neurons and their keys, if there is a source of them.
+    pub neurons: Option<Arc<Neurons>>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
     /// The runtime for outside questions.
     pub outside: Handle,
 }
 
-/// What moves usage on. Built with the rooms, run by the lifecycle.
+/// What moves usage on, and what reads neurons. Built with the rooms, run by the lifecycle.
 pub struct Movers {
     /// From the spool to the store.
     pub writer: Writer,
     /// From the store to the backend, if it is told.
     pub reporter: Option<Reporter>,
+    /// From the chain, or from who reads it for us, to the table of neurons.
+    pub neuron_reader: Option<Reader>,
 }
 
 /// How the store is opened, for the gateway and for the commands that look into it.
@@ -112,8 +123,10 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Movers)> {
     let writer_stats = writer.stats();
     let reporter = reporter(config, &store)?;
     let report_stats = reporter.as_ref().map(Reporter::stats);
-    let rooms = Rooms { store, spool, writer_stats, report_stats, facts, ledger, outside };
-    Ok((rooms, Movers { writer, reporter }))
+    let neuron_reader = neurons(config, &outside)?;
+    let neurons = neuron_reader.as_ref().map(|reader| Arc::clone(&reader.neurons));
+    let rooms = Rooms { store, spool, writer_stats, report_stats, facts, neurons, ledger, outside };
+    Ok((rooms, Movers { writer, reporter, neuron_reader }))
 }
 
 /// How old a local balance may be while the store is away.
@@ -144,24 +157,26 @@ async fn migrate(store: &Store) -> anyhow::Result<()> {
     }
 }
 
+/// A bundle of certificates, if one is configured.
+fn pem(path: Option<&PathBuf>) -> anyhow::Result<Option<Vec<u8>>> {
+    path.map(|path| std::fs::read(path).with_context(|| format!("reading {}", path.display()))).transpose()
+}
+
 fn facts(config: &Config, outside: &Handle) -> anyhow::Result<Facts> {
-    let pem = |path: &Option<std::path::PathBuf>| {
-        let read =
-            |path: &std::path::PathBuf| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
-        path.as_ref().map(read).transpose()
-    };
     let http = |timeout, extra_ca_pem| chain::http::Options { timeout, extra_ca_pem };
     let marketplace = match &config.marketplace {
         None => None,
         Some(market) => Some(marketplace::Options {
             url: market.url.clone(),
-            http: http(market.timeout, pem(&market.ca)?),
+            http: http(market.timeout, pem(market.ca.as_ref())?),
             answer_limit: usize::try_from(market.max_body_bytes)?,
         }),
     };
     let node = match &config.chain {
         None => None,
-        Some(node) => Some(evm::Options { url: node.rpc.expose().clone(), http: http(node.timeout, pem(&node.ca)?) }),
+        Some(node) => {
+            Some(evm::Options { url: node.rpc.expose().clone(), http: http(node.timeout, pem(node.ca.as_ref())?) })
+        }
     };
     let cache = config.marketplace.as_ref().map_or_else(cache::Options::default, |market| cache::Options {
         capacity: market.freshness.max_entries,
@@ -175,6 +190,31 @@ fn facts(config: &Config, outside: &Handle) -> anyhow::Result<Facts> {
     let facts = Facts::new(chain::Options { marketplace, node, cache }, &cache::Clock::Steady, outside.clone())?;
     facts.configure(services(config));
     Ok(facts)
+}
+
+/// The table of neurons, and what fills it.
+fn neurons(config: &Config, outside: &Handle) -> anyhow::Result<Option<Reader>> {
+    let Some(settings) = &config.neurons else { return Ok(None) };
+    let netuid = settings.netuid;
+    let clock = cache::Clock::Steady;
+    let neurons = Neurons::new([netuid], settings.stale_for, clock.clone())
+        .believed_while_stalled(settings.stalled_for)
+        .believed_of_absent(settings.stale_for.min(settings.refresh.saturating_mul(3)));
+    let (neurons, source) = match (settings.source, &config.pylon) {
+        (NeuronSource::Pylon, Some(pylon)) => {
+            let options = pylon::Options {
+                url: pylon.url.clone(),
+                identity: pylon.identity.clone(),
+                token: pylon.token.clone(),
+                http: chain::http::Options { timeout: pylon.timeout, extra_ca_pem: pem(pylon.ca.as_ref())? },
+            };
+            let pylon = Pylon::new(&options).context("[pylon]")?;
+            let look_ups = pylon.look_ups(settings.refresh, options.http.timeout, clock, outside.clone());
+            (neurons.with_look_ups(look_ups), Source::Pylon(pylon))
+        }
+        _ => anyhow::bail!("this version cannot read the chain itself"),
+    };
+    Ok(Some(Reader { neurons: Arc::new(neurons), netuid, source, refresh: settings.refresh }))
 }
 
 fn services(config: &Config) -> impl Iterator<Item = ServiceFacts> {
@@ -222,7 +262,14 @@ impl Reloading {
 /// When a setting cannot be honoured.
 pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Result<(Serving, Option<Decider>)> {
     let tokens = tokens(config)?.map(Arc::new);
-    let decisions = Arc::new(DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger)));
+    let decisions =
+        Arc::new(DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger), rooms.neurons.clone()));
+    let asks_neurons = |route: &Route| route.neurons.as_ref().is_some_and(NeuronPolicy::asks_neurons);
+    if let Some(neurons) = &rooms.neurons
+        && config.routes.iter().any(asks_neurons)
+    {
+        neurons.want_registered();
+    }
     let asked_about = config.routes.iter().find(|route| route.target == RouteTarget::Token);
     let decider = asked_about.zip(tokens.clone()).map(|(route, tokens)| Decider {
         route: route.clone(),
@@ -233,6 +280,7 @@ pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Res
         routes: Routes::new(&config.routes, metrics),
         upstreams: Upstreams::new(&config.egress, config.upstreams.clone(), rooms.outside.clone()),
         tokens,
+        neurons: rooms.neurons.clone(),
         decisions,
         trusted_proxies: config.server.trusted_proxies.clone(),
         max_header_bytes: config.server.max_header_bytes,

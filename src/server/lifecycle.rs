@@ -53,6 +53,9 @@ impl Background {
         if let Some(reporter) = movers.reporter {
             awaited.push(outside.spawn(reporter.run(told_to_stop(stop.subscribe()))));
         }
+        if let Some(reader) = movers.neuron_reader {
+            outside.spawn(reader.run());
+        }
         outside.spawn(watch_certificates(certificates));
         outside.spawn(sweep(Arc::clone(&rooms.ledger)));
         outside.spawn(keep_house(rooms.store.clone(), config.usage.retention, config.database.access_tables));

@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("oauth", &["jose", "wallet", "chain", "store", "metrics"]),
     ("decision", &["authn", "authz", "metrics"]),
     ("admin", &["chain", "credits", "metrics", "telemetry", "tls", "usage"]),
-    ("proxy", &["authn", "authz", "usage", "tls", "metrics", "telemetry"]),
+    ("proxy", &["authn", "authz", "chain", "usage", "tls", "metrics", "telemetry"]),
     (
         "server",
         &[

@@ -10,6 +10,8 @@ mod authorization;
 #[cfg(test)]
 mod chain;
 #[cfg(test)]
+mod client_certificates;
+#[cfg(test)]
 mod credits;
 #[cfg(test)]
 mod drill_kill;
@@ -22,7 +24,11 @@ mod forwarding;
 #[cfg(test)]
 mod introspect;
 #[cfg(test)]
+mod neurons;
+#[cfg(test)]
 mod oauth_base;
+#[cfg(test)]
+mod oauth_clients;
 #[cfg(test)]
 mod store;
 #[cfg(test)]

@@ -61,6 +61,27 @@ fn every_mistake_is_reported_at_its_line_and_key() {
         ("[marketplace]\nurl = \"https://u:hunter2@h\" #!", "marketplace.url", "user name or password"),
         ("[chain] #!", "chain.rpc", "is missing"),
         ("[chain]\nrpc = \"hunter2\" #!", "chain.rpc", "must be a URL"),
+        ("[neurons] #!\nnetuid = 2", "neurons.source", "neither a [subtensor] nor a [pylon]"),
+        ("[neurons]\nnetuid = 2\nsource = \"pylon\" #!", "neurons.source", "needs a [pylon]"),
+        ("[neurons]\nsource = \"subtensor\" #!", "neurons.source", "needs a [subtensor]"),
+        (
+            "[neurons] #!\nnetuid = 2\n[subtensor]\nurl = \"ws://h\"\n[pylon]\nurl = \"http://h\"\nidentity = \"i\"",
+            "neurons.source",
+            "is missing",
+        ),
+        ("[neurons] #!\n[subtensor]\nurl = \"ws://h\"", "neurons.netuid", "is missing"),
+        ("[neurons]\nnetuid = 65536 #!\n[subtensor]\nurl = \"ws://h\"", "neurons.netuid", "at most 65535"),
+        (
+            "[neurons]\nnetuid = 2\nstale_for = \"1s\" #!\n[subtensor]\nurl = \"ws://h\"",
+            "neurons.stale_for",
+            "shorter than",
+        ),
+        ("[subtensor] #!", "subtensor.url", "is missing"),
+        ("[subtensor]\nurl = \"ftp://hunter2\" #!", "subtensor.url", "must be a URL that begins with wss://"),
+        ("[subtensor]\nurl = \"ws://h\"\ngenesis_hash = \"0x12\" #!", "subtensor.genesis_hash", "64 hexadecimal"),
+        ("[pylon] #!\nidentity = \"i\"", "pylon.url", "is missing"),
+        ("[pylon] #!\nurl = \"http://h\"", "pylon.identity", "is missing"),
+        ("[pylon]\nurl = \"http://h\"\nidentity = \"a/b\" #!", "pylon.identity", "a name of letters"),
         (
             "[[service]]\nid = \"did:nv:1\" #!\nplan = \"did:nv:2222222222222222222222222222222222222222222222222222222222222222\"",
             "service[1].id",
@@ -127,6 +148,8 @@ fn every_mistake_is_reported_at_its_line_and_key() {
             "not a [[service]]",
         ),
         ("compatibility = \"nginx\" #!", "route[1].compatibility", "\"standard\" or \"nevermined\""),
+        ("compatibility = \"nexus-auth\" #!", "route[1].compatibility", "needs `accepts = [\"client-certificate\"]`"),
+        ("[route.neurons] #!", "route[1].neurons", "has no effect"),
         ("[route.cors]\nallow_credentials = true #!", "route[1].cors.allow_credentials", "needs a list"),
         ("[route.cors]\nallow_origins = [\"*\", \"https://a.example\"] #!", "route[1].cors.allow_origins", "everybody"),
         ("[route.cors]\nallow_origins = [\"https://a.example/\"] #!", "route[1].cors.allow_origins", "without a path"),
@@ -154,6 +177,7 @@ fn every_mistake_is_reported_at_its_line_and_key() {
 #[test]
 fn mistakes_between_sections_are_reported() {
     let tls = "[[listener]]\naddress = \"127.0.0.1:9\"\n[listener.tls]\n";
+    let by_certificate = format!("{SMALL}accepts = [\"client-certificate\"]\n[route.neurons]\n");
     for (text, message) in [
         (String::new(), "listener: there is nothing to do"),
         ("[[listener]]\naddress = \"127.0.0.1:9\"\n".into(), "route: there is a listener and no [[route]]"),
@@ -183,6 +207,32 @@ fn mistakes_between_sections_are_reported() {
         (
             format!("{tls}[[listener.tls.certificate]]\ncert = \"/no/such\"\nkey = \"/no/such\"\n"),
             "listener[1].tls.certificate[1].cert: cannot read",
+        ),
+        (format!("{tls}client_certificates = \"yes\"\n"), "must be \"ignore\" or \"optional\" or \"required\""),
+        (
+            format!("{SMALL}accepts = [\"client-certificate\"]\n"),
+            "route[1].accepts: \"client-certificate\" needs a listener",
+        ),
+        (format!("{SMALL}accepts = [\"client-certificate\"]\n"), "\"client-certificate\" needs a [neurons] section"),
+        (
+            format!("{by_certificate}netuid = 3\n[neurons]\nnetuid = 2\n[subtensor]\nurl = \"ws://h\"\n"),
+            "route[1].neurons.netuid: is not 2, the subnet of [neurons]",
+        ),
+        (format!("{by_certificate}netuid = 70000\n"), "route[1].neurons.netuid: must be at most 65535"),
+        (format!("{by_certificate}min_stake = -1\n"), "route[1].neurons.min_stake: must be"),
+        (format!("{by_certificate}min_stake = 0.1234567891\n"), "route[1].neurons.min_stake: must be a stake"),
+        (format!("{by_certificate}hotkeys = []\n"), "route[1].neurons.hotkeys: is a list of nobody"),
+        (format!("{by_certificate}hotkeys = [\"5G\"]\n"), "route[1].neurons.hotkeys: a hotkey is an SS58 address"),
+        (
+            SMALL.replace(
+                "upstream = \"one\"",
+                "upstream = \"token\"\naccepts = [\"client-certificate\", \"nevermined\"]",
+            ),
+            "route[1].accepts: \"client-certificate\" needs an `upstream` of this file",
+        ),
+        (
+            format!("{SMALL}accepts = [\"client-certificate\"]\ncompatibility = \"nevermined\"\n"),
+            "route[1].compatibility: \"nevermined\" knew no client certificates",
         ),
         ("a = \n".into(), "t.toml:1: "),
         ("[a]\nx = 1\nx = 2\n".into(), "t.toml:3: duplicate key: `x`"),

@@ -25,6 +25,7 @@ name = "l"
 address = "127.0.0.1:1"
 [listener.tls]
 alpn = ["http/1.1"]
+client_certificates = "optional"
 [[listener.tls.certificate]]
 cert = "{cert}"
 key = "{key}"
@@ -70,6 +71,22 @@ rpc = "http://r.example"
 timeout = "21s"
 stale_for = "24s"
 ca = "{cert}"
+[neurons]
+netuid = 42
+source = "pylon"
+refresh = "43s"
+stale_for = "44s"
+stalled_for = "45s"
+[pylon]
+url = "http://p.example/base"
+identity = "miner"
+token_file = "{token}"
+timeout = "46s"
+ca = "{cert}"
+[subtensor]
+url = "wss://s.example/key"
+genesis_hash = "0x2f0555cc76fc2840a25a6ea3b9637146806f1f44b090c175ffde2a7e5ab36c03"
+timeout = "47s"
 [[service]]
 id = "{SERVICE}"
 plan = "{SERVICE}"
@@ -124,6 +141,20 @@ expose_headers = ["NVMCreditsConsumed", "X-B"]
 max_age = "41s"
 allow_credentials = true
 [[route]]
+name = "n"
+path = "/n"
+upstream = "u"
+accepts = ["client-certificate", "nevermined"]
+services = ["{SERVICE}"]
+compatibility = "nexus-auth"
+[route.neurons]
+netuid = 42
+registered = true
+validator_permit = true
+min_stake = 45.5
+hotkeys = ["5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"]
+deny_hotkeys = ["5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty"]
+[[route]]
 name = "t"
 upstream = "token"
 open_endpoints = true
@@ -135,13 +166,21 @@ format = "text"
         token = files.path("token"),
         key_file = files.path("key"),
     );
-    let shown = format!("{:?}", parse(&text).unwrap_or_else(|error| panic!("{error}")));
+    let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let said = config.summary();
+    for part in [
+        "client certificates optional",
+        "client certificate of one of 1 listed neurons of subnet 42, registered, with validator permit, with stake of 45.5 or more, 1 denied or Nevermined token of did:nv:",
+    ] {
+        assert!(said.contains(part), "no {part} in {said}");
+    }
+    let shown = format!("{config:?}");
     for part in [
         "threads: 3, data_dir: \"d\", grace_period: 1s, trusted_proxies: [10.0.0.0/8]",
         "header_timeout: 2s, body_timeout: 3s, keepalive_timeout: 4s, write_timeout: 5s",
         "max_header_bytes: 6144, max_connections: 7",
         "name: \"l\", address: 127.0.0.1:1",
-        "names: [\"gateway.example\"] }], alpn_h2: false",
+        "names: [\"gateway.example\"] }], alpn_h2: false, client_certificates: Optional",
         "admin: None, introspection: Some(Introspection { address: 127.0.0.1:2 })",
         "Postgres([secret]), migrate_at_start: false, max_connections: 9, timeout: 8s, access_tables: false",
         "spool_max_bytes: 10485760, segment_bytes: 1048576, sync_interval: 9ms, when_full: ServeUnmetered",
@@ -150,6 +189,10 @@ format = "text"
         "proxy_auth_token: Some([secret]), token_cache_entries: 13, max_token_bytes: 14336",
         "timeout: 15s, freshness: Freshness { fresh_for: 16s, negative_for: 17s, stale_for: 18s, max_entries: 19 }, ca: Some(",
         "max_body_bytes: 20480",
+        "Neurons { netuid: NetUid(42), source: Pylon, refresh: 43s, stale_for: 44s, stalled_for: 45s }",
+        "identity: \"miner\", token: Some([secret]), timeout: 46s, ca: Some(",
+        "Subtensor { url: wss://s.example, genesis_hash: Some([47, 5, 85,",
+        "timeout: 47s",
         "rpc: http://r.example, timeout: 21s, stale_for: 24s, ca: Some(",
         "plan_kind: Time, price: Price { charge_type: Dynamic, amount: Credits(26), minimum: Some(Credits(27)), maximum: Some(Credits(28)), required: Credits(29) }, owner: \"o\"",
         "credits: Chain { contract: 0x00000000000000000000000000000000000000c0 }, open_endpoints: [\"http://h/x\"]",
@@ -161,6 +204,8 @@ format = "text"
         "hosts: [Exact(\"a.example\"), Below(\".b.example\")], path: \"/p\", methods: [GET], target: Upstream(0), accepts: [Nevermined]",
         "compatibility: Nevermined, cors: Some(Cors { allow_origins: List([\"https://o.example\"]), allow_methods: Some(\"PUT,GET\"), allow_headers: Some(\"X-A\"), expose_headers: Some(\"NVMCreditsConsumed,X-B\"), max_age: 41s, allow_credentials: true })",
         "max_body_bytes: 40, hide_credits_header: true, forward: true, preserve_host: false",
+        "accepts: [ClientCertificate, Nevermined]",
+        "neurons: Some(NeuronPolicy { netuid: NetUid(42), registered: true, validator_permit: true, min_stake: 45500000000, hotkeys: Some({5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY}), deny_hotkeys: {5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty} }), open_endpoints: false, compatibility: NexusAuth",
         "open_endpoints: true, compatibility: Standard, cors: None, max_body_bytes: 67108864, hide_credits_header: false, forward: true, preserve_host: false",
         "Log { level: Trace, access: false, format: Text }",
     ] {

@@ -37,6 +37,7 @@ pub struct Settings {
     rest: String,
     variables: Vec<(String, String)>,
     certificate: Option<(PathBuf, PathBuf)>,
+    client_certificates: &'static str,
     introspection: bool,
 }
 
@@ -53,6 +54,7 @@ impl Settings {
             rest: String::new(),
             variables: Vec::new(),
             certificate: None,
+            client_certificates: "ignore",
             introspection: false,
         }
     }
@@ -128,6 +130,12 @@ impl Settings {
     /// TLS, with this certificate and key.
     pub fn tls(mut self, certificate: &Path, key: &Path) -> Self {
         self.certificate = Some((certificate.to_owned(), key.to_owned()));
+        self
+    }
+
+    /// Whether the TLS listener asks clients for certificates.
+    pub fn client_certificates(mut self, word: &'static str) -> Self {
+        self.client_certificates = word;
         self
     }
 }
@@ -223,6 +231,7 @@ impl Gateway {
         if let Some((certificate, key)) = &settings.certificate {
             let (certificate, key) = (certificate.display(), key.display());
             write!(text, "[[listener]]\nname = \"tls\"\naddress = \"{}\"\n[listener.tls]\n", self.tls).unwrap();
+            writeln!(text, "client_certificates = \"{}\"", settings.client_certificates).unwrap();
             write!(text, "[[listener.tls.certificate]]\ncert = \"{certificate}\"\nkey = \"{key}\"\n").unwrap();
         }
         text.push_str(&settings.rest);

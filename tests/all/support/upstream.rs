@@ -274,9 +274,14 @@ impl Upstream {
     /// The only request that arrived since this was last asked.
     #[track_caller]
     pub fn only(&self) -> Received {
-        let mut received = std::mem::take(&mut *self.shared.received.lock().unwrap());
+        let mut received = self.take();
         assert_eq!(received.len(), 1, "{received:?}");
         received.remove(0)
+    }
+
+    /// What has arrived since this was last asked.
+    pub fn take(&self) -> Vec<Received> {
+        std::mem::take(&mut *self.shared.received.lock().unwrap())
     }
 
     pub fn connections(&self) -> usize {

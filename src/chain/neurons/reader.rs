@@ -1,0 +1,116 @@
+//! Reads a source of neurons, again and again, for as long as the gateway runs.
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::time::sleep;
+
+use super::Neurons;
+use crate::{
+    chain::{
+        fault::{Failed, Fault},
+        pylon::Pylon,
+    },
+    model::neuron::{NetUid, Subnet},
+};
+
+/// Who is asked.
+pub enum Source {
+    /// The service that reads the chain for others.
+    Pylon(Pylon),
+}
+
+/// What reads one subnet.
+pub struct Reader {
+    /// Where the tables go.
+    pub neurons: Arc<Neurons>,
+    /// Which subnet.
+    pub netuid: NetUid,
+    /// Who is asked.
+    pub source: Source,
+    /// How long to wait after a reading at most, while all is well.
+    pub refresh: Duration,
+}
+
+/// How long a source that fails is left in peace: doubled with each failure, up to the second.
+const REST: Duration = Duration::from_millis(500);
+const REST_MOST: Duration = Duration::from_secs(30);
+
+impl Reader {
+    /// Reads until the runtime ends.
+    pub async fn run(mut self) {
+        let mut failures = 0;
+        let mut complaint = String::new();
+        loop {
+            let read = self.read().await;
+            let well = read.is_ok();
+            let wait = match read {
+                Ok(()) => {
+                    if failures > 0 {
+                        tracing::info!(netuid = %self.netuid, "the subnet's table can be read again");
+                    }
+                    failures = 0;
+                    complaint.clear();
+                    self.refresh
+                }
+                Err(failed) => {
+                    let text = failed.to_string();
+                    if text != complaint {
+                        complain(self.netuid, &failed);
+                        complaint = text;
+                    }
+                    failures += 1;
+                    rest(failures)
+                }
+            };
+            let Some(slot) = self.neurons.subnets.get(&self.netuid) else { return };
+            tokio::select! {
+                () = sleep(wait) => {}
+                () = slot.wake.notified() => {}
+                () = self.source.changed(), if well => {}
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), Failed> {
+        let registered = self.neurons.registered.load(Relaxed);
+        let reading = self.source.subnet(self.netuid, registered);
+        self.neurons.refresh(self.netuid, reading).await
+    }
+}
+
+impl Source {
+    async fn subnet(&mut self, netuid: NetUid, registered: bool) -> Result<Subnet, Failed> {
+        match self {
+            Self::Pylon(pylon) => pylon.subnet(netuid, registered).await,
+        }
+    }
+
+    /// Comes back when there is something new, if the source says so by itself.
+    async fn changed(&mut self) {
+        match self {
+            Self::Pylon(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Once for each thing that goes wrong, not at every attempt.
+fn complain(netuid: NetUid, failed: &Failed) {
+    let (fault, detail) = (failed.fault.as_str(), failed.detail.as_str());
+    if failed.fault == Fault::Mismatch {
+        tracing::error!(%netuid, fault, detail, "this source is not the configured one: nobody is admitted by it");
+    } else {
+        tracing::warn!(%netuid, fault, detail, "the subnet's table cannot be read; the one before counts for a while");
+    }
+}
+
+/// How long to wait after so many failures, and up to half as much again: gateways that lost the same source should not
+/// come back all at once.
+fn rest(failures: u32) -> Duration {
+    let rest = REST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(REST_MOST);
+    let random = u32::try_from(RandomState::new().hash_one(failures) & 0xff).unwrap_or(0);
+    rest + rest / 512 * random
+}

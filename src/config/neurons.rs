@@ -1,0 +1,218 @@
+//! `[neurons]`, `[pylon]` and `[subtensor]`: which subnet's neurons are known, and who says so.
+
+use std::{path::PathBuf, time::Duration};
+
+use url::Url;
+
+use super::{
+    chain::PrivateUrl,
+    context::Found,
+    marketplace::read_ca,
+    reader::Section,
+    value::{BaseUrl, Parse, Raw, Timeout, word},
+};
+use crate::model::{address::hex_decode, neuron::NetUid, secret::Secret};
+
+/// The subnet whose neurons may call.
+#[derive(Clone, Debug)]
+pub struct Neurons {
+    /// `netuid`.
+    pub netuid: NetUid,
+    /// `source`: `pylon` or `subtensor`. Default: the one that has a section.
+    pub source: NeuronSource,
+    /// `refresh`: how often the table is read at least. Default 12 s, a block.
+    pub refresh: Duration,
+    /// `stale_for`: how long a table is believed while the source cannot be asked. Default 10 min.
+    pub stale_for: Duration,
+    /// `stalled_for`: how long a table is believed while the source answers and its chain does not move on. Default
+    /// 10 min.
+    pub stalled_for: Duration,
+}
+
+/// Who is asked about neurons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeuronSource {
+    /// `pylon`: the service of `[pylon]`.
+    Pylon,
+    /// `subtensor`: the chain itself, at the node of `[subtensor]`.
+    Subtensor,
+}
+
+/// Pylon, the service that reads the chain for others (nexus.md section 4).
+#[derive(Clone, Debug)]
+pub struct Pylon {
+    /// `url`: its base; `/api/v1/…` is ours to add.
+    pub url: Url,
+    /// `identity`: the name under which Pylon knows the wallet.
+    pub identity: String,
+    /// `token` or `token_file`: the identity's bearer token. None: for a Pylon before 2.0, which knows none.
+    pub token: Option<Secret>,
+    /// `timeout`: of one question, all included. Default 5 s.
+    pub timeout: Duration,
+    /// `ca`: a PEM bundle trusted for Pylon besides the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// A node of the chain.
+#[derive(Clone, Debug)]
+pub struct Subtensor {
+    /// `url` or `url_file`: `ws`, `wss`, `http` or `https`. May hold an API key.
+    pub url: PrivateUrl,
+    /// `genesis_hash`: which chain it must be. None (the default): whichever the node has.
+    pub genesis_hash: Option<[u8; 32]>,
+    /// `timeout`: of one question, all included. Default 10 s.
+    pub timeout: Duration,
+}
+
+impl Neurons {
+    pub(super) fn read(section: &Section<'_>, pylon: &Section<'_>, subtensor: &Section<'_>) -> Option<Self> {
+        let netuid = section.optional::<NetUid>("netuid", &[]);
+        let source = section.optional::<NeuronSource>("source", &[]);
+        let settings = |netuid, source| Self {
+            netuid,
+            source,
+            refresh: section.or("refresh", Timeout(Duration::from_secs(12))).0,
+            stale_for: section.or("stale_for", Timeout(Duration::from_mins(10))).0,
+            stalled_for: section.or("stalled_for", Timeout(Duration::from_mins(10))).0,
+        };
+        // Asked for before anything is given up on, so that every key counts as known.
+        let read = settings(NetUid(0), NeuronSource::Pylon);
+        if !section.present() {
+            return None;
+        }
+        let source = match (source, pylon.present(), subtensor.present()) {
+            (Some(Found { value: NeuronSource::Pylon, at }), false, _) => {
+                section.context.mistake(&at, "\"pylon\" needs a [pylon] section");
+                return None;
+            }
+            (Some(Found { value: NeuronSource::Subtensor, at }), _, false) => {
+                section.context.mistake(&at, "\"subtensor\" needs a [subtensor] section");
+                return None;
+            }
+            (Some(found), ..) => found.value,
+            (None, true, false) => NeuronSource::Pylon,
+            (None, false, true) => NeuronSource::Subtensor,
+            (None, false, false) => {
+                section.mistake("source", "there is neither a [subtensor] nor a [pylon] section to ask");
+                return None;
+            }
+            (None, true, true) => {
+                section.mistake("source", "is missing: there are a [subtensor] and a [pylon] section");
+                return None;
+            }
+        };
+        let Some(netuid) = netuid else {
+            if !section.has("netuid") {
+                section.mistake("netuid", "is missing");
+            }
+            return None;
+        };
+        if read.stale_for < read.refresh {
+            section.mistake("stale_for", "is shorter than `refresh`: every table would be too old before the next");
+        }
+        Some(Self { netuid: netuid.value, source, ..read })
+    }
+}
+
+impl Pylon {
+    pub(super) fn read(section: &Section<'_>) -> Option<Self> {
+        let url = section.optional::<BaseUrl>("url", &[]);
+        let identity = section.optional::<IdentityName>("identity", &[]);
+        let token = section.secret("token", None);
+        let timeout = section.or("timeout", Timeout(Duration::from_secs(5))).0;
+        let ca = read_ca(section, "ca", &[]);
+        for (key, given) in [("url", url.is_some()), ("identity", identity.is_some())] {
+            if section.present() && !given && !section.has(key) {
+                section.mistake(key, "is missing");
+            }
+        }
+        let (url, identity) = (url?.value.0, identity?.value.0);
+        let token = token.ok()?.map(|found| found.value);
+        if token.is_none() {
+            let at = section.spot("token");
+            section.context.warn(format!("{at} is not set: only a Pylon before version 2.0 answers without"));
+        }
+        Some(Self { url, identity, token, timeout, ca })
+    }
+}
+
+impl Subtensor {
+    pub(super) fn read(section: &Section<'_>) -> Option<Self> {
+        let url = section.secret("url", None);
+        let genesis_hash = section.optional::<Hash>("genesis_hash", &[]).map(|found| found.value.0);
+        let timeout = section.or("timeout", Timeout(Duration::from_secs(10))).0;
+        let Some(Found { value, at }) = url.ok()? else {
+            if section.present() {
+                section.mistake("url", "is missing");
+            }
+            return None;
+        };
+        let url = PrivateUrl::parse_node(&value).map_err(|message| section.context.mistake(&at, message)).ok()?;
+        Some(Self { url, genesis_hash, timeout })
+    }
+}
+
+impl Parse for NetUid {
+    fn parse(raw: Raw<'_>) -> Result<Self, String> {
+        u16::parse(raw).map(Self)
+    }
+}
+
+impl Parse for NeuronSource {
+    fn parse(raw: Raw<'_>) -> Result<Self, String> {
+        word(raw, &[("subtensor", Self::Subtensor), ("pylon", Self::Pylon)])
+    }
+}
+
+/// The name of an identity, which stands in a path.
+struct IdentityName(String);
+
+impl Parse for IdentityName {
+    fn parse(raw: Raw<'_>) -> Result<Self, String> {
+        let text = String::parse(raw)?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+        if text.bytes().all(plain) && !matches!(text.as_str(), "." | "..") {
+            Ok(Self(text))
+        } else {
+            Err(format!("must be a name of letters, digits, `_`, `-` and `.`, and is {text:?}"))
+        }
+    }
+}
+
+/// 32 bytes in hexadecimal.
+struct Hash([u8; 32]);
+
+impl Parse for Hash {
+    fn parse(raw: Raw<'_>) -> Result<Self, String> {
+        let text = String::parse(raw)?;
+        let digits = text.strip_prefix("0x").unwrap_or(&text);
+        let mut bytes = [0; 32];
+        hex_decode(digits, &mut bytes).ok_or_else(|| format!("must be 64 hexadecimal digits, and is {text:?}"))?;
+        Ok(Self(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_64_digits() {
+        for (text, good) in [
+            ("0x2f0555cc76fc2840a25a6ea3b9637146806f1f44b090c175ffde2a7e5ab36c03", true),
+            ("2F0555cc76fc2840a25a6ea3b9637146806f1f44b090c175ffde2a7e5ab36c03", true),
+            ("0x2f0555cc", false),
+            ("0x", false),
+            ("gg0555cc76fc2840a25a6ea3b9637146806f1f44b090c175ffde2a7e5ab36c03", false),
+        ] {
+            assert_eq!(Hash::parse(Raw::Text(text)).is_ok(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_identity_is_a_plain_name() {
+        for (text, good) in [("miner", true), ("sn-2.miner_1", true), ("", false), ("a/b", false), ("..", false)] {
+            assert_eq!(IdentityName::parse(Raw::Text(text)).is_ok(), good, "{text}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Who calls: from what a connection and a request bring to an identity.
+
+use std::{
+    any::Any,
+    sync::{Arc, OnceLock},
+};
+
+use async_trait::async_trait;
+use http::header;
+use pingora::{listeners::TlsAccept, protocols::tls::TlsRef};
+use pingora_proxy::Session;
+
+use super::Serving;
+use crate::{
+    authn::{
+        Authorization, Presented,
+        certificate::{self, Rules},
+    },
+    config::{Compatibility, CredentialKind, Route},
+    model::{
+        certificate::ClientCertificate,
+        clock::Timestamp,
+        decision::{Denial, Dependency},
+        identity::{Identity, Subject},
+    },
+    tls::client::ClientCertificates,
+};
+
+/// Hands a connection's certificate to its requests, through Pingora's digest of the connection.
+///
+/// It is the certificate of the first handshake where a session is resumed, which the verifier does not see again.
+pub struct HandOver(pub Arc<ClientCertificates>);
+
+#[async_trait]
+impl TlsAccept for HandOver {
+    async fn handshake_complete_callback(&self, tls: &TlsRef) -> Option<Arc<dyn Any + Send + Sync>> {
+        let certificate = self.0.parse(tls.peer_certificate_der()?)?;
+        Some(Arc::new(Peer { certificate, address: OnceLock::new() }))
+    }
+}
+
+/// The other end of a connection, which has a certificate.
+pub struct Peer {
+    certificate: Arc<ClientCertificate>,
+    /// Whom the certificate proved first, and how that is written: base 58 takes longer than the rest of a decision.
+    address: OnceLock<(Subject, Arc<str>)>,
+}
+
+impl Peer {
+    fn of(session: &Session) -> Option<&Self> {
+        session.digest()?.ssl_digest.as_ref()?.extension.get()
+    }
+}
+
+/// What `X-Hotkey` and the access log call a neuron; None: it is none.
+pub(super) fn address(session: &Session, subject: Subject) -> Option<Arc<str>> {
+    if let Some((known, address)) = Peer::of(session).and_then(|peer| peer.address.get())
+        && *known == subject
+    {
+        return Some(Arc::clone(address));
+    }
+    let address: Arc<str> = subject.hotkey()?.into();
+    if let Some(peer) = Peer::of(session) {
+        // Another request may have been quicker, or the neuron has proven itself in another way: then it is not kept.
+        let _ = peer.address.set((subject, Arc::clone(&address)));
+    }
+    Some(address)
+}
+
+impl Serving {
+    /// Who calls. The first kind of credential that is presented counts, in the order of the route's `accepts`, and is
+    /// left in `presented`. None: no credential is there.
+    ///
+    /// A certificate is looked at for every request, because its connection may be older than what its neuron says today.
+    pub(super) async fn identify(
+        &self,
+        route: &Route,
+        session: &Session,
+        presented: &mut Option<CredentialKind>,
+    ) -> Result<Option<Arc<Identity>>, Denial> {
+        let headers = session.req_header().headers.get_all(header::AUTHORIZATION);
+        let authorization = Authorization::from_values(headers.iter().map(http::HeaderValue::as_bytes))?;
+        let now = Timestamp::now();
+        for kind in &route.accepts {
+            *presented = Some(*kind);
+            let identity = match (kind, &self.tokens) {
+                (CredentialKind::Nevermined, Some(tokens)) => tokens.identify(&Presented { authorization }, now)?,
+                (CredentialKind::Nevermined, None) => None,
+                (CredentialKind::ClientCertificate, _) => match Peer::of(session) {
+                    Some(peer) => Some(self.neuron(route, &peer.certificate, now).await?),
+                    None => None,
+                },
+            };
+            if identity.is_some() {
+                return Ok(identity);
+            }
+        }
+        *presented = None;
+        Ok(None)
+    }
+
+    async fn neuron(
+        &self,
+        route: &Route,
+        certificate: &ClientCertificate,
+        now: Timestamp,
+    ) -> Result<Arc<Identity>, Denial> {
+        let (Some(neurons), Some(policy)) = (&self.neurons, &route.neurons) else {
+            return Err(Denial::Unavailable(Dependency::Neurons));
+        };
+        let rules = match route.compatibility {
+            Compatibility::NexusAuth => Rules::NexusAuth,
+            Compatibility::Standard | Compatibility::Nevermined => Rules::Strict,
+        };
+        certificate::identify(certificate, rules, policy.netuid, neurons, now).await.map(Arc::new)
+    }
+}

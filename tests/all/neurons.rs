@@ -1,0 +1,102 @@
+//! Where hotkeys' keys come from: the table of neurons, kept from a Pylon or from the chain itself.
+
+mod pylon;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tollgate::{
+    chain::{
+        cache::Clock,
+        fault::Fault,
+        neurons::{
+            Neurons,
+            reader::{Reader, Source},
+        },
+    },
+    model::{
+        decision::{Denial, Dependency},
+        hotkey::Hotkey,
+        neuron::{NetUid, Neuron, PublishedKey},
+    },
+};
+
+use crate::support::{PATIENCE, eventually, run, spawn};
+
+const SUBNET: NetUid = NetUid(2);
+const UNAVAILABLE: Result<Option<PublishedKey>, Denial> = Err(Denial::Unavailable(Dependency::Neurons));
+/// A table is read at least this often, here.
+const OFTEN: Duration = Duration::from_millis(50);
+
+fn hotkey(text: &str) -> Hotkey {
+    text.parse().unwrap()
+}
+
+fn bytes(digits: &str) -> [u8; 32] {
+    alloy::hex::FromHex::from_hex(digits).unwrap()
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "it is what is asked for")]
+fn ed25519(digits: &str) -> Result<Option<PublishedKey>, Denial> {
+    Ok(Some(PublishedKey::Ed25519(bytes(digits))))
+}
+
+/// The tables, and a reader that keeps them, for as long as this is not dropped.
+struct Kept {
+    neurons: Arc<Neurons>,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl Kept {
+    fn reading(neurons: Neurons, source: Source) -> Self {
+        let neurons = Arc::new(neurons);
+        let reader = Reader { neurons: Arc::clone(&neurons), netuid: SUBNET, source, refresh: OFTEN };
+        Self { neurons, reader: spawn(reader.run()) }
+    }
+
+    fn key(&self, who: &str) -> Result<Option<PublishedKey>, Denial> {
+        run(self.neurons.key(SUBNET, &hotkey(who)))
+    }
+
+    fn neuron(&self, who: &str) -> Result<Option<Neuron>, Denial> {
+        self.neurons.neuron(SUBNET, &hotkey(who))
+    }
+
+    #[track_caller]
+    fn eventually(&self, who: &str, key: &Result<Option<PublishedKey>, Denial>) {
+        eventually(&format!("{who} has {key:?}"), || (self.key(who) == *key).then_some(()));
+    }
+
+    /// Waits until the source has failed so.
+    #[track_caller]
+    fn fails(&self, fault: Fault) {
+        let failures = || self.neurons.glances().map(|glance| glance.readings.failed(fault)).sum::<u64>();
+        let before = failures();
+        eventually(&format!("a failure: {fault:?}"), || (failures() > before).then_some(()));
+    }
+
+    /// Waits until the source has been read again.
+    #[track_caller]
+    fn succeeds(&self) {
+        let readings = || self.neurons.glances().next().unwrap().readings.answered.load(Ordering::SeqCst);
+        let before = readings();
+        eventually("a reading", || (readings() > before).then_some(()));
+    }
+
+    fn block(&self) -> u64 {
+        self.neurons.glances().next().unwrap().block
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+fn tables(clock: &Clock) -> Neurons {
+    let minutes = Duration::from_mins;
+    Neurons::new([SUBNET], minutes(10), clock.clone()).believed_while_stalled(minutes(5)).believed_of_absent(minutes(1))
+}
