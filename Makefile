@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export CARGO ?= cargo
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
-FUZZ_TARGETS := token path endpoint config certificate
+FUZZ_TARGETS := token path endpoint config certificate signed
 FUZZ_SECONDS ?= 600
 
 .PHONY: help
@@ -50,8 +50,9 @@ lint-deny: deps-deny
 	$(CARGO) deny --locked check --hide-inclusion-graph licenses bans sources $(if $(CI_ADVISORIES),advisories)
 
 .PHONY: bench
-bench: deps-bench ## Measure what a request costs, beside nginx; BENCH_SECONDS=1 BENCH_ROUNDS=1 for a first look
+bench: deps-bench ## Measure what a request and a handshake cost, beside nginx; BENCH_SECONDS=1 BENCH_ROUNDS=1 for a first look
 	$(CARGO) build --locked --release
+	$(CARGO) build --locked --release --bench load
 	benches/side-by-side
 
 .PHONY: fuzz

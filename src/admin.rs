@@ -25,6 +25,7 @@ use crate::{
     credits::Ledger,
     metrics::Metrics,
     model::clock::{self, Timestamp},
+    replay::Replays,
     telemetry::AccessLog,
     tls::Certificates,
     usage::{report::ReportStats, spool::Spool, writer::WriterStats},
@@ -58,6 +59,12 @@ impl Readiness {
         self.phase.store(STOPPING, Ordering::Relaxed);
     }
 
+    /// Whether the end has begun.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == STOPPING
+    }
+
     /// What is missing. A slow database is not: the spool exists for that.
     fn missing(&self) -> Option<&'static str> {
         match self.phase.load(Ordering::Relaxed) {
@@ -86,6 +93,8 @@ pub struct Watched {
     pub neurons: Option<Arc<Neurons>>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
+    /// Used signed requests.
+    pub replays: Arc<Replays>,
     /// Certificates.
     pub certificates: Vec<Arc<Certificates>>,
     /// The access log.
@@ -152,6 +161,10 @@ impl Watched {
         metrics.writer_failures.set(signed(self.writer.failures()));
         metrics.accounts.set(i64::try_from(self.ledger.len()).unwrap_or(i64::MAX));
         metrics.access_log_dropped.set(signed(self.access_log.as_ref().map_or(0, |log| log.dropped())));
+        for (outcome, count) in self.replays.counts() {
+            metrics.replay_checks.with_label_values(&[outcome]).set(signed(count));
+        }
+        metrics.replay_remembered.set(i64::try_from(self.replays.remembered()).unwrap_or(i64::MAX));
         // Names change with the files: one that is gone must not count down for ever.
         metrics.certificate_days.reset();
         for (name, ends) in self.certificates.iter().flat_map(|certificates| certificates.expiry()) {

@@ -7,6 +7,7 @@ use crate::model::decision::Denial;
 
 pub mod certificate;
 pub mod nevermined;
+pub mod signed;
 
 /// What a request carries that may prove who is calling.
 #[derive(Clone, Copy)]

@@ -13,7 +13,7 @@ use crate::{
     credits::{AccountKey, Hold, Ledger},
     model::{
         credits::{Credits, PlanKind},
-        decision::{Denial, Dependency},
+        decision::Denial,
         did::Did,
         endpoint::{Endpoint, Origin, last_match},
         identity::{Entitlement, Identity, Subject},
@@ -231,8 +231,7 @@ impl DecisionPoint {
             Subject::Evm(_) => return Err(Denial::NotEntitled("no_neuron")),
         };
         let policy = route.neurons.as_ref().ok_or(Denial::NotEntitled("no_neuron"))?;
-        let neurons = self.neurons.as_deref().ok_or(Denial::Unavailable(Dependency::Neurons))?;
-        neurons::admit(policy, neurons, hotkey)
+        neurons::admit(policy, self.neurons.as_deref(), hotkey)
     }
 
     /// Everything but the credits: the endpoint that covers the request, and what the service asks for it.

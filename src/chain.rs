@@ -13,6 +13,7 @@ pub mod http;
 pub mod marketplace;
 pub mod neurons;
 pub mod pylon;
+pub mod subtensor;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

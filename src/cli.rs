@@ -5,6 +5,7 @@ mod credits;
 mod demo;
 mod health;
 mod key;
+mod nexus;
 mod token;
 mod usage;
 
@@ -41,7 +42,8 @@ struct Cli {
 /// Where the configuration comes from. What is given here wins over the environment, and that over the file.
 #[derive(Args, Clone, Default)]
 struct SourceArgs {
-    /// The configuration file. Without one, the environment alone describes a gateway like the replaced Nevermined proxy.
+    /// The configuration file. Without one, the environment alone describes a gateway like one of the replaced systems: the
+    /// Nevermined proxy, or, if it has variables called NEXUS_…, nexus-auth.
     #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where to listen with TLS; empty: nowhere.
@@ -62,12 +64,23 @@ struct SourceArgs {
     /// error, warn, info, debug or trace.
     #[arg(long, global = true, value_name = "LEVEL")]
     log: Option<String>,
+    /// `-listen-addr` of `run`.
+    #[arg(skip)]
+    auth_listen: Option<String>,
+    /// `-pylon-endpoint` of `run`.
+    #[arg(skip)]
+    pylon_endpoint: Option<String>,
+    /// `-net-uid` of `run`.
+    #[arg(skip)]
+    netuid: Option<String>,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Serve until told to stop (SIGTERM: finish what is in flight).
     Serve,
+    /// Serve NGINX as nexus-auth did, with its flags and variables.
+    Run(nexus::Options),
     /// Check the configuration, and show the routes with who may call them.
     Check {
         /// The configuration file, as with --config.
@@ -105,7 +118,7 @@ pub fn run() -> ExitCode {
     }
     // What we make holds tokens' charges and secrets' files: nobody else's to read.
     rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(nexus::with_two_dashes(std::env::args_os()));
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         // `tollgate usage list | head` has seen enough.
@@ -132,11 +145,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     let mut sources = cli.sources;
     let command = if cli.test { Some(Command::Check { file: None }) } else { cli.command };
     match command {
-        Some(Command::Serve) => {
-            let config = sources.load()?;
-            telemetry::start(config.log)?;
-            server::serve(&config, move || sources.load())
-        }
+        Some(Command::Serve) => serve(sources),
+        Some(Command::Run(options)) => serve(options.sources(sources)),
         Some(Command::Check { file }) => {
             sources.config = file.or(sources.config);
             check(&sources)
@@ -156,6 +166,12 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     }
 }
 
+fn serve(sources: SourceArgs) -> anyhow::Result<()> {
+    let config = sources.load()?;
+    telemetry::start(config.log)?;
+    server::serve(&config, move || sources.load())
+}
+
 impl SourceArgs {
     fn load(&self) -> Result<Config, ConfigError> {
         let flags = Flags {
@@ -165,6 +181,9 @@ impl SourceArgs {
             data_dir: self.data_dir.clone(),
             database_url: self.database_url.clone().map(Secret::new),
             log: self.log.clone(),
+            auth_listen: self.auth_listen.clone(),
+            pylon_endpoint: self.pylon_endpoint.clone(),
+            netuid: self.netuid.clone(),
         };
         Config::load(&Sources { file: self.config.as_deref(), environment: Environment::from_process(), flags })
     }

@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+mod auth_request;
 mod chain;
 mod checks;
 mod context;
@@ -29,6 +30,7 @@ mod reader;
 mod route;
 mod server;
 mod service;
+mod signed;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ mod usage;
 mod value;
 
 pub use self::{
+    auth_request::AuthRequest,
     chain::{Chain, PrivateUrl},
     credits::CreditSettings,
     database::{Database, DatabaseTarget},
@@ -52,6 +55,7 @@ pub use self::{
     route::{Compatibility, Cors, CredentialKind, HostPattern, NeuronPolicy, Origins, Route, RouteTarget},
     server::Server,
     service::Service,
+    signed::{Replay, SignedRequests},
     upstream::{HostPort, Http2, Upstream},
     usage::{Report, Usage, WhenFull},
 };
@@ -74,6 +78,8 @@ pub struct Config {
     pub admin: Option<SocketAddr>,
     /// `[introspection]`: the replaced system's decision endpoint, for somebody else's proxy. None: off.
     pub introspection: Option<Introspection>,
+    /// `[auth_request]`: the replaced nexus-auth's endpoint, for somebody else's proxy. None: off.
+    pub auth_request: Option<AuthRequest>,
     /// `[database]`: where usage and credits are kept.
     pub database: Database,
     /// `[usage]`: the way of a usage event.
@@ -96,6 +102,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// `[credits]`: how balances are remembered.
     pub credits: CreditSettings,
+    /// `[signed_requests]`: what is asked of requests that a neuron has signed. None: no route accepts them.
+    pub signed_requests: Option<SignedRequests>,
     /// `[egress]`: how upstreams are reached, and which ones may be.
     pub egress: Egress,
     /// `[[upstream]]`: services with a fixed address.
@@ -110,8 +118,8 @@ pub struct Config {
 
 /// What a configuration is made of, in rising precedence.
 pub struct Sources<'a> {
-    /// The TOML file. None: drop-in mode, in which the environment alone describes a gateway that behaves like the
-    /// replaced system.
+    /// The TOML file. None: drop-in mode, in which the environment alone describes a gateway that behaves like one of the
+    /// replaced systems, or like both.
     pub file: Option<&'a Path>,
     /// The environment.
     pub environment: Environment,
@@ -134,6 +142,12 @@ pub struct Flags {
     pub database_url: Option<Secret>,
     /// `TOLLGATE_LOG`.
     pub log: Option<String>,
+    /// `NEXUS_AUTH_LISTEN_ADDR`.
+    pub auth_listen: Option<String>,
+    /// `NEXUS_PYLON_ENDPOINT`.
+    pub pylon_endpoint: Option<String>,
+    /// `NEXUS_PYLON_NETUID`.
+    pub netuid: Option<String>,
 }
 
 impl Config {
@@ -218,6 +232,7 @@ fn read(root: &Section<'_>) -> Config {
         listeners,
         admin: listener::read_admin(&root.section("admin")),
         introspection: Introspection::read(&root.section("introspection")),
+        auth_request: AuthRequest::read(&root.section("auth_request")),
         usage,
         nevermined: Nevermined::read(&root.section("nevermined")),
         marketplace: Marketplace::read(&root.section("marketplace")),
@@ -227,6 +242,7 @@ fn read(root: &Section<'_>) -> Config {
         subtensor: Subtensor::read(&subtensor),
         services,
         credits: CreditSettings::read(&root.section("credits")),
+        signed_requests: SignedRequests::read(&root.section("signed_requests")),
         egress,
         upstreams,
         routes,

@@ -62,6 +62,13 @@ pub struct Metrics {
     pub reports: IntGaugeVec,
     /// Holders' accounts in memory.
     pub accounts: IntGauge,
+    /// Bytes of signed requests' bodies that are held.
+    pub held_body_bytes: IntGauge,
+    /// Signed requests whose signature was right, by what the replay store said: `new`, `used` (refused as replayed),
+    /// `full` (no room in memory), `too_young` (signed before this gateway could remember), `failed` (the database is away).
+    pub replay_checks: IntGaugeVec,
+    /// Used signed requests that are remembered in this process; 0 where the database does that.
+    pub replay_remembered: IntGauge,
     /// Days until a certificate ends, by its first name.
     pub certificate_days: GaugeVec,
     /// Access-log lines dropped because standard output did not take them.
@@ -213,6 +220,15 @@ impl Metrics {
                 &["outcome"],
             )?,
             accounts: declared.gauge("tollgate_accounts", "Holders' accounts in memory.")?,
+            held_body_bytes: declared
+                .gauge("tollgate_held_body_bytes", "Bytes of signed requests' bodies that are held.")?,
+            replay_checks: declared.gauges(
+                "tollgate_replay_checks",
+                "Signed requests since the start, by what the replay store said.",
+                &["outcome"],
+            )?,
+            replay_remembered: declared
+                .gauge("tollgate_replay_remembered", "Used signed requests remembered in this process.")?,
             certificate_days: declared.family(GaugeVec::new(
                 Opts::new("tollgate_certificate_days", "Days until a certificate ends."),
                 &["name"],
@@ -267,6 +283,7 @@ mod tests {
         metrics.connections_refused.with_label_values(&["x", "y"]).inc();
         metrics.reports.with_label_values(&["x"]).inc();
         metrics.spool_outcomes.with_label_values(&["x"]).inc();
+        metrics.replay_checks.with_label_values(&["x"]).inc();
         metrics.certificate_days.with_label_values(&["x"]).set(1.0);
         let text = String::from_utf8(metrics.render().unwrap()).unwrap();
         let names = text.lines().filter(|line| !line.starts_with('#'));

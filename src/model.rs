@@ -15,6 +15,7 @@ pub mod hotkey;
 pub mod identity;
 pub mod key;
 pub mod neuron;
+pub mod nonce;
 pub mod path;
 pub mod secret;
 pub mod usage;

@@ -9,12 +9,14 @@ pub mod context;
 pub mod credentials;
 pub mod front;
 pub mod headers;
+pub mod held_body;
 mod ids;
 pub mod local;
 pub mod request;
 pub mod respond;
 pub mod routes;
 mod settle;
+pub mod signed;
 pub mod upstream;
 
 use std::{sync::Arc, time::Duration};
@@ -36,14 +38,17 @@ pub use self::ids::Ids;
 use self::{
     answer::{announces_credits, content_length, has_no_body, reported},
     context::{Context, Metered, NormalTarget},
+    credentials::Caller,
     headers::{Authorization as Passed, IdentityHeaders, Told},
+    held_body::Stop,
     local::Local,
     respond::{Refusal, Wanted},
     routes::Routes,
+    signed::Signed,
     upstream::{NoWay, Upstreams},
 };
 use crate::{
-    authn::nevermined::TokenVerifier,
+    authn::{nevermined::TokenVerifier, signed::Unverified},
     authz::{Asked, DecisionPoint, Destination, Permit},
     chain::neurons::Neurons,
     config::{RouteTarget, WhenFull},
@@ -53,6 +58,7 @@ use crate::{
         decision::{Denial, Dependency},
         did::Did,
     },
+    replay::Replays,
     telemetry::{AccessLog, Line},
     usage::spool::Spool,
 };
@@ -67,6 +73,8 @@ pub struct Serving {
     pub tokens: Option<Arc<TokenVerifier>>,
     /// Knows which keys neurons have published; none: no route accepts client certificates.
     pub neurons: Option<Arc<Neurons>>,
+    /// What is asked of signed requests; none: no route accepts them.
+    pub signed: Option<Signed>,
     /// Decides.
     pub decisions: Arc<DecisionPoint>,
     /// Whose `X-Forwarded-*` are believed.
@@ -97,12 +105,25 @@ pub struct Gateway {
     pub listeners: Vec<(std::net::SocketAddr, Arc<str>)>,
     /// Answers on routes of the authorization server. None: there are no such routes.
     pub authorization_server: Option<Local>,
+    /// Knows which signed requests have been used.
+    pub replays: Arc<Replays>,
     /// Makes request ids.
     pub ids: Ids,
 }
 
 impl Gateway {
-    /// Decides on a request, from its header alone.
+    /// Decides on a request. Nothing of it has gone anywhere when this returns.
+    async fn verdict(&self, session: &mut Session, ctx: &mut Context) -> Result<Verdict, Stop> {
+        match self.decide(session, ctx).await? {
+            Verdict::Prove(claim) => {
+                self.prove(session, ctx, &claim).await?;
+                Ok(self.decide(session, ctx).await?)
+            }
+            verdict => Ok(verdict),
+        }
+    }
+
+    /// Decides on a request, from its header and what has been proven of it.
     async fn decide(&self, session: &Session, ctx: &mut Context) -> Result<Verdict, Denial> {
         let request = session.req_header();
         let serving = Arc::clone(&ctx.serving);
@@ -121,12 +142,20 @@ impl Gateway {
         if content_length(&request.headers).is_some_and(|length| length > route.config.max_body_bytes) {
             return Err(Denial::BodyTooLarge);
         }
-        let identity = serving.identify(&route.config, session, &mut ctx.presented).await?;
+        let identity = match &ctx.proven {
+            Some(proven) => Some(Arc::clone(&proven.identity)),
+            None => match serving.identify(&route.config, session, &mut ctx.presented).await? {
+                Caller::Known(identity) => Some(identity),
+                Caller::Claimed(claim) => return Ok(Verdict::Prove(claim)),
+                Caller::Unknown => None,
+            },
+        };
         ctx.identity.clone_from(&identity);
         ctx.hotkey = identity.as_ref().and_then(|identity| credentials::address(session, identity.subject));
         let unverified_service = screened.host.split_once('.').and_then(|(label, _)| Did::from_label(label));
         let asked = Asked { path, forward_origin: screened.forward_origin.as_ref(), unverified_service };
         let mut permit = serving.decisions.decide(&route.config, identity, &asked).await?;
+        self.use_once(ctx).await?;
         if let Some(meter) = permit.take_meter() {
             let room = match self.spool.reserve() {
                 Ok(room) => Some(room),
@@ -194,6 +223,8 @@ enum Verdict {
     Preflight,
     /// The authorization server answers it: who may ask is for it to find out.
     Local,
+    /// It is signed, and the signature has to be verified first.
+    Prove(Box<Unverified>),
 }
 
 #[async_trait]
@@ -222,7 +253,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        let verdict = self.decide(session, ctx).await;
+        let verdict = self.verdict(session, ctx).await;
         ctx.decision = ctx.started.elapsed();
         if let Some(route) = &ctx.route {
             route.metrics.decision_seconds.observe(ctx.decision.as_secs_f64());
@@ -234,13 +265,17 @@ impl ProxyHttp for Gateway {
                 Some(local) => local::answer(session, local, ctx).await.map(|()| true),
                 None => Err(Error::explain(ErrorType::InternalError, "there is no authorization server")),
             },
+            Ok(Verdict::Prove(_)) => {
+                Err(Error::explain(ErrorType::InternalError, "proven and asked for a proof again"))
+            }
+            Err(Stop::Broken(error)) => Err(error),
             Ok(Verdict::Preflight) => {
                 if let Some(cors) = cors {
                     respond::preflight(session, cors).await?;
                 }
                 Ok(true)
             }
-            Err(denial) => {
+            Err(Stop::Denied(denial)) => {
                 let wanted = ctx.route.as_ref().map_or(Wanted::NOTHING, |route| Wanted::by(&route.config));
                 let refusal = Refusal { denial: &denial, wanted, presented: ctx.presented };
                 respond::refuse(session, &refusal, cors, ctx.id_text(&mut [0; 36])).await?;
@@ -259,9 +294,14 @@ impl ProxyHttp for Gateway {
         _: bool,
         ctx: &mut Context,
     ) -> Result<()> {
+        let upgraded = ctx.answer.status == Some(101);
+        if let Some(held) = &ctx.held
+            && !upgraded
+        {
+            return held.replace(body);
+        }
         let length = body.as_ref().map_or(0, Bytes::len);
         ctx.received = ctx.received.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
-        let upgraded = ctx.answer.status == Some(101);
         if !upgraded && ctx.route.as_ref().is_some_and(|route| ctx.received > route.config.max_body_bytes) {
             ctx.failure = Some("body_too_large");
             return Err(Error::explain(ErrorType::HTTPStatus(413), "request body"));
@@ -296,6 +336,10 @@ impl ProxyHttp for Gateway {
         if let Some(target) = &ctx.target {
             upstream_request.set_raw_path(target.as_str().as_bytes())?;
         }
+        if ctx.held.is_some() {
+            // The client has been told to send, and has sent.
+            upstream_request.remove_header(&http::header::EXPECT);
+        }
         Ok(())
     }
 
@@ -313,6 +357,9 @@ impl ProxyHttp for Gateway {
         let after = ctx.started.elapsed();
         route.metrics.upstream_seconds.observe(after.saturating_sub(ctx.decision).as_secs_f64());
         ctx.answer.status = Some(status);
+        if let Some(held) = &mut ctx.held {
+            held.release();
+        }
         ctx.answer.reported = reported(&response.headers);
         ctx.answer.trailer_announced = announces_credits(&response.headers);
         let request = session.req_header();
@@ -395,8 +442,7 @@ impl ProxyHttp for Gateway {
         } else {
             tracing::debug!(request_id = %ctx.id, route, kind, %error, "the request failed");
         }
-        let answered = session.response_written().is_some();
-        if status > 0 && !answered {
+        if status > 0 && answered_with(session) == 0 {
             let cors = ctx.route.as_ref().and_then(|route| route.config.cors.as_ref());
             // The client may be gone; there is nobody to tell then.
             let _ = respond::failed(session, status, cors, ctx.id_text(&mut [0; 36])).await;
@@ -413,7 +459,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
-        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        let status = answered_with(session);
         if ctx.meter.is_some() {
             self.settle_unfinished(session, error, ctx, status);
         }
@@ -452,6 +498,12 @@ const NOBODY_WAITED: u16 = 499;
 const MAX_ATTEMPTS: usize = 3;
 /// How long the rest of a refused request's body is read, so that its connection can be used again.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The status of the answer; 0: there is none yet. Leave to send the body is no answer.
+fn answered_with(session: &Session) -> u16 {
+    let written = session.response_written().map_or(0, |response| response.status.as_u16());
+    if matches!(written, 100 | 102..200) { 0 } else { written }
+}
 
 /// The status and the metric label of a failure.
 fn failure_of(error: &Error) -> (u16, &'static str) {

@@ -5,6 +5,7 @@
 //! request causes is asked there, so that it outlives the request and is shared by all who wait for it.
 
 pub mod assemble;
+mod auth_listener;
 mod lifecycle;
 
 use std::{
@@ -24,11 +25,14 @@ use pingora::{
 use pingora_proxy::HttpProxy;
 use tokio::runtime::{Builder, Runtime};
 
-use self::lifecycle::{Background, Stopping};
+use self::{
+    auth_listener::AuthListener,
+    lifecycle::{Background, Stopping},
+};
 use crate::{
     admin::{self, Readiness},
     config::{self, Config, ConfigError},
-    decision,
+    decision::introspect,
     metrics::Metrics,
     oauth::{self, SigningKeys},
     proxy::{
@@ -71,6 +75,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
             facts: Arc::clone(&rooms.facts),
             neurons: rooms.neurons.clone(),
             ledger: Arc::clone(&rooms.ledger),
+            replays: Arc::clone(&rooms.replays),
             certificates: in_use.clone(),
             access_log: access_log.clone(),
             readiness: readiness.clone(),
@@ -78,7 +83,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         serve_router(&outside, address, admin::router(watched)).context("the admin listener")?;
     }
     if let Some(introspection) = &config.introspection {
-        let router = decision::router(Arc::clone(&decider), Arc::clone(&metrics));
+        let router = introspect::router(Arc::clone(&decider), Arc::clone(&metrics));
         serve_router(&outside, introspection.address, router).context("the introspection listener")?;
     }
 
@@ -90,6 +95,13 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
             serve_router(&outside, address, router).context("the authorization server's admin listener")?;
         }
     }
+    let auth_listener = match (&config.auth_request, assemble::auth_request(config, &rooms, &metrics)) {
+        (Some(settings), Some(endpoint)) => {
+            let bound = outside.block_on(AuthListener::bind(settings.address, endpoint));
+            Some(bound.context("the auth_request listener")?)
+        }
+        _ => None,
+    };
 
     let gateway = Gateway {
         serving,
@@ -104,6 +116,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
             router: oauth::router(state),
             outside: outside.handle().clone(),
         }),
+        replays: Arc::clone(&rooms.replays),
         ids: Ids::default(),
     };
     let reloaded = assemble::Reloading {
@@ -113,7 +126,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         decider,
     };
     outside.spawn(lifecycle::reload_on_hangup(load, reloaded));
-    let background = Background::start(&outside, config, &rooms, movers, in_use, readiness.clone());
+    let background = Background::start(&outside, config, &rooms, movers, auth_listener, in_use, readiness.clone());
     let stopping = Stopping {
         background: Some(background).into(),
         open: Arc::default(),

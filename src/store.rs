@@ -19,6 +19,7 @@ use crate::model::{
     address::EvmAddress,
     credits::{CreditSource, Credits},
     did::Did,
+    nonce::Nonce,
     secret::Secret,
     usage::UsageEvent,
 };
@@ -514,6 +515,32 @@ impl Store {
             }
             Self::Sqlite(database) => {
                 database.limited(sqlite::usage::delete_before(database, before_micros, limit)).await
+            }
+        }
+    }
+
+    /// Uses a signed request, which can be done once: false says that it has been done, here or by another gateway.
+    ///
+    /// # Errors
+    /// When the database is away. The request may count as used all the same.
+    pub async fn use_nonce(&self, nonce: &Nonce) -> Result<bool> {
+        match self {
+            Self::Postgres(database) => database.limited(postgres::nonces::insert(database, nonce)).await,
+            Self::Sqlite(database) => database.limited(sqlite::nonces::insert(database, nonce)).await,
+        }
+    }
+
+    /// Forgets used requests that nobody takes any more, at most `limit` of them; says how many.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn delete_nonces_before(&self, before_micros: i64, limit: u32) -> Result<u64> {
+        match self {
+            Self::Postgres(database) => {
+                database.limited(postgres::nonces::delete_before(database, before_micros, limit)).await
+            }
+            Self::Sqlite(database) => {
+                database.limited(sqlite::nonces::delete_before(database, before_micros, limit)).await
             }
         }
     }

@@ -3,6 +3,8 @@
 //!
 //! Whether the client holds the key is not asked here: TLS has proven it, or whoever passes the certificate on vouches for it.
 
+pub mod forwarded;
+
 use crate::{
     chain::neurons::Neurons,
     model::{

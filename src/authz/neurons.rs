@@ -3,13 +3,16 @@
 use crate::{
     chain::neurons::Neurons,
     config::NeuronPolicy,
-    model::{decision::Denial, hotkey::Hotkey},
+    model::{
+        decision::{Denial, Dependency},
+        hotkey::Hotkey,
+    },
 };
 
 /// Whether a route's policy lets a hotkey in. The lists come first: they ask nobody.
 ///
 /// None is the gateway's own neuron, whose hotkey nobody has told us: it may call where nothing is asked of hotkeys.
-pub(super) fn admit(policy: &NeuronPolicy, neurons: &Neurons, hotkey: Option<&Hotkey>) -> Result<(), Denial> {
+pub(super) fn admit(policy: &NeuronPolicy, neurons: Option<&Neurons>, hotkey: Option<&Hotkey>) -> Result<(), Denial> {
     let asks = policy.asks_neurons();
     let Some(hotkey) = hotkey else {
         let lists = policy.hotkeys.is_some() || !policy.deny_hotkeys.is_empty();
@@ -24,6 +27,7 @@ pub(super) fn admit(policy: &NeuronPolicy, neurons: &Neurons, hotkey: Option<&Ho
     if !asks {
         return Ok(());
     }
+    let neurons = neurons.ok_or(Denial::Unavailable(Dependency::Neurons))?;
     let neuron = neurons.neuron(policy.netuid, hotkey)?.ok_or(Denial::NotEntitled("not_registered"))?;
     if policy.validator_permit && !neuron.validator_permit {
         return Err(Denial::NotEntitled("no_validator_permit"));
@@ -41,10 +45,7 @@ mod tests {
     use super::*;
     use crate::{
         chain::cache::Clock,
-        model::{
-            decision::Dependency,
-            neuron::{NetUid, Neuron, Subnet},
-        },
+        model::neuron::{NetUid, Neuron, Subnet},
     };
 
     const SUBNET: NetUid = NetUid(2);
@@ -91,7 +92,7 @@ mod tests {
             (NeuronPolicy { deny_hotkeys: listed(&[MINER]), ..anybody() }, MINER, Some("hotkey_denied")),
             (NeuronPolicy { deny_hotkeys: listed(&[MINER]), ..anybody() }, VALIDATOR, None),
         ] {
-            let admitted = admit(&policy, &known, Some(&hotkey));
+            let admitted = admit(&policy, Some(&known), Some(&hotkey));
             assert_eq!(admitted, expected.map_or(Ok(()), |reason| Err(Denial::NotEntitled(reason))), "{policy:?}");
         }
     }
@@ -99,14 +100,14 @@ mod tests {
     #[test]
     fn a_neuron_without_a_hotkey_is_admitted_where_nothing_is_asked() {
         let known = neurons(true);
-        assert_eq!(admit(&anybody(), &known, None), Ok(()));
+        assert_eq!(admit(&anybody(), Some(&known), None), Ok(()));
         for policy in [
             NeuronPolicy { registered: true, ..anybody() },
             NeuronPolicy { min_stake: 1, ..anybody() },
             NeuronPolicy { hotkeys: Some([VALIDATOR].into()), ..anybody() },
             NeuronPolicy { deny_hotkeys: [MINER].into(), ..anybody() },
         ] {
-            assert_eq!(admit(&policy, &known, None), Err(Denial::NotEntitled("hotkey_not_listed")), "{policy:?}");
+            assert_eq!(admit(&policy, Some(&known), None), Err(Denial::NotEntitled("hotkey_not_listed")), "{policy:?}");
         }
     }
 
@@ -114,8 +115,10 @@ mod tests {
     fn what_is_not_known_is_neither_yes_nor_no() {
         let unknown = neurons(false);
         let refused = Err(Denial::Unavailable(Dependency::Neurons));
-        assert_eq!(admit(&NeuronPolicy { registered: true, ..anybody() }, &unknown, Some(&MINER)), refused);
-        assert_eq!(admit(&NeuronPolicy { min_stake: 1, ..anybody() }, &unknown, Some(&MINER)), refused);
-        assert_eq!(admit(&anybody(), &unknown, Some(&MINER)), Ok(()));
+        assert_eq!(admit(&NeuronPolicy { registered: true, ..anybody() }, Some(&unknown), Some(&MINER)), refused);
+        assert_eq!(admit(&NeuronPolicy { min_stake: 1, ..anybody() }, Some(&unknown), Some(&MINER)), refused);
+        assert_eq!(admit(&anybody(), Some(&unknown), Some(&MINER)), Ok(()));
+        assert_eq!(admit(&NeuronPolicy { registered: true, ..anybody() }, None, Some(&MINER)), refused);
+        assert_eq!(admit(&anybody(), None, Some(&MINER)), Ok(()), "nobody has to be asked");
     }
 }

@@ -110,19 +110,7 @@ impl Evm {
         // Code 3 is geth's; others say it in words only.
         let reverted = error.code == 3 || error.message.to_ascii_lowercase().contains("revert");
         let fault = if reverted { Fault::Reverted } else { Fault::Rpc };
-        Failed::new(fault, format!("error {}: {}", error.code, self.harmless(&error.message)))
-    }
-
-    /// A message of the node's for the log: short, on one line, and without any part of the URL that may be a key.
-    fn harmless(&self, message: &str) -> String {
-        let query = self.url.query_pairs().map(|(_, value)| value.into_owned());
-        let path = self.url.path_segments().into_iter().flatten().map(str::to_owned);
-        let password = self.url.password().map(str::to_owned);
-        let secrets = path.chain(query).chain(password).chain([self.url.username().to_owned()]);
-        let message = secrets
-            .filter(|part| part.len() >= 6)
-            .fold(message.to_owned(), |message, part| message.replace(&part, "***"));
-        message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+        Failed::new(fault, format!("error {}: {}", error.code, http::harmless(&self.url, &error.message)))
     }
 }
 

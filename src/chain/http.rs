@@ -86,6 +86,17 @@ pub fn failed(error: reqwest::Error) -> Failed {
     Failed::new(fault, describe(error))
 }
 
+/// A server's own words for the log: short, on one line, and without any part of its URL that may be a key.
+pub(super) fn harmless(url: &Url, message: &str) -> String {
+    let query = url.query_pairs().map(|(_, value)| value.into_owned());
+    let path = url.path_segments().into_iter().flatten().map(str::to_owned);
+    let password = url.password().map(str::to_owned);
+    let secrets = path.chain(query).chain(password).chain([url.username().to_owned()]);
+    let message =
+        secrets.filter(|part| part.len() >= 6).fold(message.to_owned(), |message, part| message.replace(&part, "***"));
+    message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
+}
+
 /// A JSON object read as a `T`. Serde alone would also take an array with `T`'s fields in their order.
 pub(super) struct Object<T>(pub T);
 

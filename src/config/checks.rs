@@ -10,7 +10,7 @@ use super::{
     context::{Context, Spot},
     listener::{ClientCertificates, Listener, Written},
     reader::Section,
-    route::{CredentialKind, Route, RouteTarget},
+    route::{CredentialKind, NeuronPolicy, Route, RouteTarget},
 };
 use crate::model::credits::CreditSource;
 
@@ -36,13 +36,16 @@ pub(super) fn check(config: &Config, places: &Places<'_>) {
     check_routes(config, places);
     check_authorization_server(config, places);
     check_sources(config, places);
+    check_signed_requests(config, places);
 }
 
 fn check_addresses(config: &Config, places: &Places<'_>) {
     let context = places.root.context;
     // With another mistake, that one may be the reason.
-    if config.listeners.is_empty() && config.introspection.is_none() && context.no_mistakes() {
-        places.root.mistake("listener", "there is nothing to do: neither a [[listener]] nor an [introspection]");
+    let endpoints = config.introspection.is_some() || config.auth_request.is_some();
+    if config.listeners.is_empty() && !endpoints && context.no_mistakes() {
+        let message = "there is nothing to do: neither a [[listener]] nor an [introspection] nor an [auth_request]";
+        places.root.mistake("listener", message);
     }
     let mut all: Vec<(SocketAddr, String, Spot)> = Vec::new();
     for (listener, written) in config.listeners.iter().zip(&places.listeners) {
@@ -58,6 +61,10 @@ fn check_addresses(config: &Config, places: &Places<'_>) {
     if let Some(introspection) = config.introspection {
         let spot = places.root.spot_below("introspection", "address");
         all.push((introspection.address, "the introspection endpoint".into(), spot));
+    }
+    if let Some(auth_request) = &config.auth_request {
+        let spot = places.root.spot_below("auth_request", "address");
+        all.push((auth_request.address, "the auth_request endpoint".into(), spot));
     }
     let mut earlier: Vec<(SocketAddr, String)> = Vec::new();
     for (address, what, spot) in all {
@@ -119,11 +126,14 @@ fn check_routes(config: &Config, places: &Places<'_>) {
                            or \"required\"";
             section.mistake("accepts", message);
         }
-        let by_neurons = route.accepts.iter().any(|kind| kind.proves_neuron());
         // A [neurons] with a mistake in it has been reported already.
-        if by_neurons && config.neurons.is_none() && !places.root.has("neurons") {
+        let nobody_to_ask = config.neurons.is_none() && !places.root.has("neurons");
+        if nobody_to_ask && route.accepts.contains(&CredentialKind::ClientCertificate) {
             section
                 .mistake("accepts", "\"client-certificate\" needs a [neurons] section: who knows the published keys?");
+        } else if nobody_to_ask && route.neurons.as_ref().is_some_and(NeuronPolicy::asks_neurons) {
+            let message = "signed requests need a [neurons] section: who knows which neurons are registered?";
+            section.mistake("accepts", message);
         }
         if route.target == RouteTarget::Token && !describes(config, places) {
             section.mistake("upstream", "\"token\" needs a [marketplace] or a [[service]] that describes services");
@@ -167,6 +177,10 @@ fn check_sources(config: &Config, places: &Places<'_>) {
     if config.marketplace.is_some() && !chain && !root.context.drop_in() {
         root.mistake("chain", "is missing: the credits of the marketplace's services are on chain");
     }
+    // With another mistake, that one may be the reason.
+    if config.auth_request.is_some() && config.neurons.is_none() && root.context.no_mistakes() {
+        root.mistake("auth_request", "needs a [neurons] section: whose certificates are good");
+    }
     if config.introspection.is_some() && !root.context.drop_in() {
         if config.nevermined.is_none() && !root.has("nevermined") {
             root.mistake("introspection", "needs a [nevermined] section with a key");
@@ -179,6 +193,39 @@ fn check_sources(config: &Config, places: &Places<'_>) {
         if all_read && !config.routes.iter().any(|route| route.target == RouteTarget::Token) {
             let message = "needs a [[route]] with `upstream = \"token\"`: it answers as that route would";
             root.mistake("introspection", message);
+        }
+    }
+}
+
+fn check_signed_requests(config: &Config, places: &Places<'_>) {
+    let root = places.root;
+    for (route, section) in config.routes.iter().zip(&places.routes) {
+        let accepts = |kind| route.accepts.contains(&kind);
+        let bound = accepts(CredentialKind::Btauth) || accepts(CredentialKind::Epistula);
+        if !bound && !accepts(CredentialKind::EpistulaLite) {
+            continue;
+        }
+        let Some(settings) = &config.signed_requests else {
+            section.mistake("accepts", "signed requests need a [signed_requests] section");
+            continue;
+        };
+        if bound && settings.require_receiver && settings.receivers.is_empty() && root.context.no_mistakes() {
+            let message = "is missing: our own hotkey, for which requests must be signed; \
+                           or what was signed for another gateway would be taken here";
+            root.context.mistake(&root.spot_below("signed_requests", "receiver"), message);
+        }
+        let anybody = |policy: &NeuronPolicy| !policy.asks_neurons() && policy.hotkeys.is_none();
+        if route.neurons.as_ref().is_some_and(anybody) {
+            let warning = format!("route {:?} admits whoever makes a key pair and signs with it", route.name);
+            root.context.warn(warning);
+        }
+        if accepts(CredentialKind::EpistulaLite) {
+            let warning = format!(
+                "route {:?} accepts \"epistula-lite\", which names no receiver: whoever gets such a request can pass it \
+                 on to this gateway as long as it is fresh",
+                route.name
+            );
+            root.context.warn(warning);
         }
     }
 }

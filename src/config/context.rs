@@ -75,14 +75,24 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Whether there is no file, and the environment describes a gateway like the Nevermined proxy.
+    /// Whether there is no file, and the environment describes a gateway in place of the Nevermined proxy.
     pub(super) fn drop_in(&self) -> bool {
         self.replaced.nevermined
+    }
+
+    /// Whether there is no file, and the environment describes an endpoint in place of nexus-auth.
+    pub(super) fn nexus_auth(&self) -> bool {
+        self.replaced.nexus_auth
     }
 
     /// Which replaced systems the environment alone describes.
     pub(super) fn replaced(&self) -> Replaced {
         self.replaced
+    }
+
+    /// Whether there is a file.
+    pub(super) fn has_file(&self) -> bool {
+        self.file.is_some()
     }
 
     /// The line of a byte of the file.

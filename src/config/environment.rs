@@ -23,28 +23,21 @@ pub(super) struct Variable {
 pub(super) struct Replaced {
     /// The Nevermined proxy: if anything of it is set, or nothing of the others.
     pub nevermined: bool,
+    /// nexus-auth: if anything of it is set.
+    pub nexus_auth: bool,
     /// The auth gateway: if anything is set that only it had. Its other variables have everybody's names.
     pub auth_gateway: bool,
 }
 
-const OF_NEVERMINED: [&str; 9] = [
-    "JWT_SECRET_PHRASE",
-    "JWT_SECRET_PHRASE_FILE",
-    "TOLLGATE_JWT_KEY",
-    "TOLLGATE_JWT_KEY_FILE",
-    "MARKETPLACE_API_URI",
-    "MARKETPLACE_API_URL",
-    "WEB3_PROVIDER_URL",
-    "BACKEND_API_URI",
-    "PROXY_AUTH_TOKEN",
-];
 impl Replaced {
     pub(super) fn by(without_file: bool, variables: &Variables) -> Self {
         let any = |names: &[&str]| {
             names.iter().any(|name| variables.get(*name).is_some_and(|variable| !variable.value.is_empty()))
         };
         let auth_gateway = without_file && any(&auth_gateway::ITS_OWN);
-        Self { nevermined: without_file && (!auth_gateway || any(&OF_NEVERMINED)), auth_gateway }
+        let nexus_auth = without_file && any(&OF_NEXUS_AUTH);
+        let nothing_else = !auth_gateway && !nexus_auth;
+        Self { nevermined: without_file && (nothing_else || any(&OF_NEVERMINED)), nexus_auth, auth_gateway }
     }
 }
 
@@ -84,6 +77,9 @@ impl Environment {
             ("TOLLGATE_DATA_DIR", "--data-dir", data_dir),
             ("DATABASE_URL", "--database-url", database_url),
             ("TOLLGATE_LOG", "--log", flags.log.clone()),
+            ("NEXUS_AUTH_LISTEN_ADDR", "-listen-addr", flags.auth_listen.clone()),
+            ("NEXUS_PYLON_ENDPOINT", "-pylon-endpoint", flags.pylon_endpoint.clone()),
+            ("NEXUS_PYLON_NETUID", "-net-uid", flags.netuid.clone()),
         ] {
             if let Some(value) = value {
                 variables.remove(&format!("{name}_FILE"));
@@ -102,7 +98,7 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
 
 /// Every variable that has an effect, and which. Those marked † may instead be given as a file, whose name is in the
 /// variable with `_FILE` at its end. An empty variable counts as unset, except `TOLLGATE_LISTEN_…`.
-pub const VARIABLES: [(&str, &str); 32] = [
+pub const VARIABLES: [(&str, &str); 40] = [
     ("SERVER_HOST", "address of the introspection endpoint (127.0.0.1)"),
     ("SERVER_PORT", "port of the introspection endpoint (4000)"),
     ("JWT_SECRET_PHRASE", "phrase that the key of access tokens is derived from †"),
@@ -134,7 +130,45 @@ pub const VARIABLES: [(&str, &str); 32] = [
     ("TOLLGATE_JWT_KEY_PREVIOUS", "the key before, still valid during a rotation †"),
     ("TOLLGATE_JWT_PHRASE_PREVIOUS", "the phrase before, still valid during a rotation †"),
     ("TOLLGATE_ACCESS_TABLES", "`false`: leave the tables of the replaced burner alone"),
+    ("NEXUS_AUTH_LISTEN_ADDR", "address:port of the auth_request endpoint (:8080, which is every address)"),
+    (
+        "NEXUS_AUTH_CACHE_DURATION_MINS",
+        "how long keys count while Pylon cannot be asked, in minutes (15; 0: half a minute)",
+    ),
+    ("NEXUS_PYLON_ENDPOINT", "base URL of Pylon (http://pylon:8000)"),
+    ("NEXUS_PYLON_NETUID", "number of the subnet"),
+    ("NEXUS_PYLON_IDENTITY_NAME", "name of the identity at Pylon"),
+    ("NEXUS_PYLON_IDENTITY_TOKEN", "its bearer token †"),
+    ("TOLLGATE_AUTH_TRUSTED_PEERS", "comma list of networks of proxies that auth_request believes (127.0.0.0/8,::1)"),
+    ("TOLLGATE_COMPATIBILITY", "`nexus-auth`: auth_request repeats the verdicts of nexus-auth (standard)"),
     ("TOLLGATE_LOG", "log level: error, warn, info, debug or trace (info); wins over VERBOSE"),
+];
+
+/// Variables that only somebody sets who replaces the Nevermined proxy.
+const OF_NEVERMINED: [&str; 12] = [
+    "JWT_SECRET_PHRASE",
+    "JWT_SECRET_PHRASE_FILE",
+    "TOLLGATE_JWT_KEY",
+    "TOLLGATE_JWT_KEY_FILE",
+    "MARKETPLACE_API_URI",
+    "MARKETPLACE_API_URL",
+    "WEB3_PROVIDER_URL",
+    "WEB3_PROVIDER_URL_FILE",
+    "BACKEND_API_URI",
+    "BACKEND_API_URL",
+    "PROXY_AUTH_TOKEN",
+    "PROXY_AUTH_TOKEN_FILE",
+];
+
+/// Variables that only somebody sets who replaces nexus-auth.
+const OF_NEXUS_AUTH: [&str; 7] = [
+    "NEXUS_AUTH_LISTEN_ADDR",
+    "NEXUS_AUTH_CACHE_DURATION_MINS",
+    "NEXUS_PYLON_ENDPOINT",
+    "NEXUS_PYLON_NETUID",
+    "NEXUS_PYLON_IDENTITY_NAME",
+    "NEXUS_PYLON_IDENTITY_TOKEN",
+    "NEXUS_PYLON_IDENTITY_TOKEN_FILE",
 ];
 
 /// Variables of the replaced system that change nothing here, and why. In drop-in mode each that is set is warned of.

@@ -281,7 +281,8 @@ impl Introspection {
         if section.present() && !section.has("address") && host.is_none() && port.is_none() {
             section.mistake("address", "is missing");
         }
-        if written.is_none() && host.is_none() && port.is_none() && !context.drop_in() {
+        let asked = written.is_some() || (context.has_file() && (host.is_some() || port.is_some()));
+        if !asked && !context.drop_in() {
             return None;
         }
         let default = written.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 4000)));

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{
     chain::PrivateUrl,
-    context::Found,
+    context::{Context, Found},
     marketplace::read_ca,
     reader::Section,
     value::{BaseUrl, Parse, Raw, Timeout, word},
@@ -66,21 +66,22 @@ pub struct Subtensor {
 
 impl Neurons {
     pub(super) fn read(section: &Section<'_>, pylon: &Section<'_>, subtensor: &Section<'_>) -> Option<Self> {
-        let netuid = section.optional::<NetUid>("netuid", &[]);
+        let context = section.context;
+        let netuid = section.optional::<NetUid>("netuid", &["NEXUS_PYLON_NETUID"]);
         let source = section.optional::<NeuronSource>("source", &[]);
-        let settings = |netuid, source| Self {
-            netuid,
-            source,
+        let stale_for = section.or("stale_for", Timeout(Duration::from_mins(10))).0;
+        // Asked for before anything is given up on, so that every key counts as known.
+        let read = Self {
+            netuid: NetUid(0),
+            source: NeuronSource::Pylon,
             refresh: section.or("refresh", Timeout(Duration::from_secs(12))).0,
-            stale_for: section.or("stale_for", Timeout(Duration::from_mins(10))).0,
+            stale_for: cached_for(context).unwrap_or(stale_for),
             stalled_for: section.or("stalled_for", Timeout(Duration::from_mins(10))).0,
         };
-        // Asked for before anything is given up on, so that every key counts as known.
-        let read = settings(NetUid(0), NeuronSource::Pylon);
-        if !section.present() {
+        if !section.present() && !context.nexus_auth() {
             return None;
         }
-        let source = match (source, pylon.present(), subtensor.present()) {
+        let source = match (source, Pylon::is_named(pylon), subtensor.present()) {
             (Some(Found { value: NeuronSource::Pylon, at }), false, _) => {
                 section.context.mistake(&at, "\"pylon\" needs a [pylon] section");
                 return None;
@@ -102,7 +103,10 @@ impl Neurons {
             }
         };
         let Some(netuid) = netuid else {
-            if !section.has("netuid") {
+            if context.nexus_auth() && context.variable("NEXUS_PYLON_NETUID").is_none() {
+                let message = "is not set: it, or -net-uid, says which subnet's neurons may pass";
+                context.mistake_in_variable("NEXUS_PYLON_NETUID", message);
+            } else if section.present() && !section.has("netuid") {
                 section.mistake("netuid", "is missing");
             }
             return None;
@@ -114,11 +118,37 @@ impl Neurons {
     }
 }
 
+const ENDPOINT: &str = "NEXUS_PYLON_ENDPOINT";
+const IDENTITY: &str = "NEXUS_PYLON_IDENTITY_NAME";
+const TOKEN: &str = "NEXUS_PYLON_IDENTITY_TOKEN";
+
+/// `NEXUS_AUTH_CACHE_DURATION_MINS`: how long nexus-auth believed a key that it had once read. What it could not read it took for
+/// its default. A table is read every few seconds, so here this counts only while Pylon cannot be asked, and nothing at all would
+/// be too short for one failure.
+fn cached_for(context: &Context<'_>) -> Option<Duration> {
+    const NAME: &str = "NEXUS_AUTH_CACHE_DURATION_MINS";
+    const DEFAULT: u64 = 15;
+    /// A hundred years.
+    const MOST: u64 = 100 * 365 * 24 * 60;
+    let Some(found) = context.variable(NAME) else { return context.nexus_auth().then(|| Duration::from_mins(DEFAULT)) };
+    let minutes = found.value.parse::<u64>().unwrap_or_else(|_| {
+        context.warn(format!("{}: {:?} is no number of minutes; it is taken for {DEFAULT}", found.at, found.value));
+        DEFAULT
+    });
+    Some(Duration::from_mins(minutes.min(MOST)).max(Duration::from_secs(30)))
+}
+
 impl Pylon {
+    /// Whether there is one to ask, be it with a mistake.
+    fn is_named(section: &Section<'_>) -> bool {
+        section.present() || section.context.nexus_auth() || section.context.variable(ENDPOINT).is_some()
+    }
+
     pub(super) fn read(section: &Section<'_>) -> Option<Self> {
-        let url = section.optional::<BaseUrl>("url", &[]);
-        let identity = section.optional::<IdentityName>("identity", &[]);
-        let token = section.secret("token", None);
+        let context = section.context;
+        let url = section.optional::<BaseUrl>("url", &[ENDPOINT]);
+        let identity = section.optional::<IdentityName>("identity", &[IDENTITY]);
+        let token = section.secret("token", Some(TOKEN));
         let timeout = section.or("timeout", Timeout(Duration::from_secs(5))).0;
         let ca = read_ca(section, "ca", &[]);
         for (key, given) in [("url", url.is_some()), ("identity", identity.is_some())] {
@@ -126,8 +156,31 @@ impl Pylon {
                 section.mistake(key, "is missing");
             }
         }
-        let (url, identity) = (url?.value.0, identity?.value.0);
+        let default = || {
+            Url::parse("http://pylon:8000")
+                .ok()
+                .filter(|_| context.nexus_auth() && context.variable(ENDPOINT).is_none())
+        };
+        let url = url.map(|found| found.value.0).or_else(default);
         let token = token.ok()?.map(|found| found.value);
+        if context.nexus_auth() {
+            // It started without them, and refused everybody.
+            if identity.is_none() && context.variable(IDENTITY).is_none() {
+                context.mistake_in_variable(
+                    IDENTITY,
+                    "is not set: it names the identity that Pylon was given for the subnet",
+                );
+            }
+            if token.is_none() {
+                context.mistake_in_variable(
+                    TOKEN,
+                    "is not set: it, or a file named in …_FILE, is the token of that identity",
+                );
+            }
+        }
+        let (mut url, identity) = (url?, identity?.value.0);
+        let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&path);
         if token.is_none() {
             let at = section.spot("token");
             section.context.warn(format!("{at} is not set: only a Pylon before version 2.0 answers without"));

@@ -74,6 +74,12 @@ pub enum CredentialKind {
     Nevermined,
     /// `client-certificate`: the certificate of a neuron, proven in the TLS handshake (nexus.md section 0).
     ClientCertificate,
+    /// `btauth`: a request signed with a hotkey as btauth/1 says (nexus.md section 6.1).
+    Btauth,
+    /// `epistula`: a request signed with a hotkey as Epistula's version 2 says (nexus.md section 6.2).
+    Epistula,
+    /// `epistula-lite`: the same in the dialect with `X-` before every name, which names no receiver.
+    EpistulaLite,
 }
 
 /// Whose status numbers a refusal carries.
@@ -170,8 +176,7 @@ impl Route {
         let services: Vec<Did> = section.values("services", &[]);
         let open_endpoints = section.or("open_endpoints", false);
         let cors = section.section("cors");
-        let by_neurons = accepts.iter().any(|kind| kind.proves_neuron());
-        let neurons = NeuronPolicy::read(&section.section("neurons"), netuid).filter(|_| by_neurons);
+        let neurons = NeuronPolicy::read(&section.section("neurons"), &accepts, netuid);
         let route = Self {
             hosts,
             path,
@@ -225,12 +230,14 @@ impl Route {
         }
         let neurons = self.accepts.iter().any(|kind| kind.proves_neuron());
         if neurons && self.target == RouteTarget::Token {
-            section.mistake("accepts", "\"client-certificate\" needs an `upstream` of this file: it names none itself");
+            section
+                .mistake("accepts", "a proof of being a neuron needs an `upstream` of this file: it names none itself");
         }
         if section.has("neurons") && !neurons {
-            section.mistake("neurons", "has no effect without `accepts = [\"client-certificate\"]`");
+            section.mistake("neurons", "has no effect unless `accepts` has a proof of being a neuron");
         }
-        if self.compatibility == Compatibility::NexusAuth && !neurons {
+        if self.compatibility == Compatibility::NexusAuth && !self.accepts.contains(&CredentialKind::ClientCertificate)
+        {
             section.mistake("compatibility", "\"nexus-auth\" needs `accepts = [\"client-certificate\"]`");
         }
         if self.compatibility == Compatibility::Nevermined && neurons && !takes_tokens {
@@ -335,7 +342,16 @@ impl CredentialKind {
     pub fn proves_neuron(self) -> bool {
         match self {
             Self::Nevermined => false,
-            Self::ClientCertificate => true,
+            Self::ClientCertificate | Self::Btauth | Self::Epistula | Self::EpistulaLite => true,
+        }
+    }
+
+    /// Whether it is a signature over the request.
+    #[must_use]
+    pub fn is_signature(self) -> bool {
+        match self {
+            Self::Nevermined | Self::ClientCertificate => false,
+            Self::Btauth | Self::Epistula | Self::EpistulaLite => true,
         }
     }
 }
@@ -354,7 +370,16 @@ impl Compatibility {
 
 impl Parse for CredentialKind {
     fn parse(raw: Raw<'_>) -> Result<Self, String> {
-        word(raw, &[("nevermined", Self::Nevermined), ("client-certificate", Self::ClientCertificate)])
+        word(
+            raw,
+            &[
+                ("nevermined", Self::Nevermined),
+                ("client-certificate", Self::ClientCertificate),
+                ("btauth", Self::Btauth),
+                ("epistula", Self::Epistula),
+                ("epistula-lite", Self::EpistulaLite),
+            ],
+        )
     }
 }
 

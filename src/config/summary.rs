@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{
     Config, DatabaseTarget, NeuronSource,
     listener::ClientCertificates,
-    route::{CredentialKind, HostPattern, NeuronPolicy, Route, RouteTarget},
+    route::{Compatibility, CredentialKind, HostPattern, NeuronPolicy, Route, RouteTarget},
 };
 
 impl Config {
@@ -45,6 +45,15 @@ impl Config {
         }
         if let Some(address) = self.oauth.as_ref().and_then(|oauth| oauth.admin_address) {
             rows.push(vec!["oauth admin".into(), address.to_string(), "/v1/admin/...".into()]);
+        }
+        if let Some(auth_request) = &self.auth_request {
+            let verdicts = match auth_request.compatibility {
+                Compatibility::NexusAuth => ", the verdicts of nexus-auth",
+                Compatibility::Standard | Compatibility::Nevermined => "",
+            };
+            let peers: Vec<_> = auth_request.trusted_peers.iter().map(ToString::to_string).collect();
+            let protocol = format!("X-Client-Cert from {}{verdicts}", peers.join(", "));
+            rows.push(vec!["auth_request".into(), auth_request.address.to_string(), protocol]);
         }
         if let Some(address) = self.admin {
             rows.push(vec!["admin".into(), address.to_string(), "/healthz /readyz /metrics".into()]);
@@ -122,15 +131,20 @@ fn who(route: &Route) -> String {
             let services: Vec<_> = route.services.iter().map(ToString::to_string).collect();
             format!("Nevermined token of {}", services.join(", "))
         }
-        CredentialKind::ClientCertificate => {
-            format!("client certificate of {}", route.neurons.as_ref().map_or_else(String::new, neurons))
-        }
+        CredentialKind::ClientCertificate => format!("client certificate of {}", policy(route)),
+        CredentialKind::Btauth => format!("btauth signature of {}", policy(route)),
+        CredentialKind::Epistula => format!("Epistula signature of {}", policy(route)),
+        CredentialKind::EpistulaLite => format!("Epistula signature (lite) of {}", policy(route)),
     });
     let mut text = kinds.collect::<Vec<_>>().join(" or ");
     if route.open_endpoints {
         text.push_str("; anybody for open endpoints");
     }
     text
+}
+
+fn policy(route: &Route) -> String {
+    route.neurons.as_ref().map_or_else(String::new, neurons)
 }
 
 fn neurons(policy: &NeuronPolicy) -> String {

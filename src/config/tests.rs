@@ -191,6 +191,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         data_dir: Some("c".into()),
         database_url: Some(Secret::new("postgres://flag/d".into())),
         log: Some("trace".into()),
+        ..Flags::default()
     };
     for (variables, flags, expected) in [
         (&[][..], Flags::default(), "error a 127.0.0.1:1 127.0.0.1:0 postgres://file/d"),

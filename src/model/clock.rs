@@ -22,8 +22,17 @@ impl Timestamp {
 
 /// The wall clock in microseconds since the Unix epoch: the resolution of a usage event and of Postgres.
 #[must_use]
-#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 pub fn now_micros() -> i64 {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX)
+    i64::try_from(since_epoch().as_micros()).unwrap_or(i64::MAX)
+}
+
+/// The wall clock in nanoseconds since the Unix epoch: the resolution of signed requests (nexus.md section 6.1).
+#[must_use]
+pub fn now_nanos() -> i128 {
+    i128::try_from(since_epoch().as_nanos()).unwrap_or(i128::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+fn since_epoch() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }

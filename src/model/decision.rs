@@ -27,6 +27,8 @@ pub enum Denial {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The request's body must be held, and is long and does not say how long.
+    LengthRequired,
     /// The request's body is larger than the route takes.
     BodyTooLarge,
     /// We could not find out. Never treated as "no", and never as "yes".
@@ -49,6 +51,10 @@ pub enum Dependency {
     Store,
     /// The usage spool on disk.
     Spool,
+    /// Memory for the bodies of signed requests, which is bounded.
+    BodyMemory,
+    /// Memory of the signed requests that have been used, which is bounded, and empty after a start.
+    ReplayMemory,
 }
 
 impl Dependency {
@@ -61,6 +67,8 @@ impl Dependency {
             Self::Neurons => "neurons",
             Self::Store => "store",
             Self::Spool => "spool",
+            Self::BodyMemory => "body_memory",
+            Self::ReplayMemory => "replay_memory",
         }
     }
 }
@@ -76,6 +84,7 @@ impl Denial {
             Self::NotEntitled(_) => 403,
             Self::InsufficientCredits { .. } => 402,
             Self::TooManyRequests { .. } => 429,
+            Self::LengthRequired => 411,
             Self::BodyTooLarge => 413,
             Self::Unavailable(_) => 503,
         }
@@ -90,6 +99,7 @@ impl Denial {
             Self::NoCredential => "no_credential",
             Self::InsufficientCredits { .. } => "insufficient_credits",
             Self::TooManyRequests { .. } => "too_many_requests",
+            Self::LengthRequired => "length_required",
             Self::BodyTooLarge => "body_too_large",
             Self::Unavailable(dependency) => match dependency {
                 Dependency::Marketplace => "marketplace_unavailable",
@@ -97,6 +107,8 @@ impl Denial {
                 Dependency::Neurons => "neurons_unavailable",
                 Dependency::Store => "store_unavailable",
                 Dependency::Spool => "spool_unavailable",
+                Dependency::BodyMemory => "body_memory_unavailable",
+                Dependency::ReplayMemory => "replay_memory_unavailable",
             },
         }
     }

@@ -52,6 +52,12 @@ pub enum Proof {
     NeverminedToken,
     /// An X.509 certificate with the key that a hotkey has published (nexus.md section 0).
     ClientCertificate,
+    /// A request signed as btauth/1 says (nexus.md section 6.1).
+    Btauth,
+    /// A request signed as Epistula's version 2 says (nexus.md section 6.2).
+    Epistula,
+    /// A request signed in Epistula's dialect without a receiver (nexus.md section 6.2).
+    EpistulaLite,
 }
 
 impl Proof {
@@ -61,6 +67,9 @@ impl Proof {
         match self {
             Self::NeverminedToken => "nevermined",
             Self::ClientCertificate => "client_certificate",
+            Self::Btauth => "btauth",
+            Self::Epistula => "epistula",
+            Self::EpistulaLite => "epistula_lite",
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Serving, routes::ServedRoute};
+use super::{Serving, held_body::HeldBody, routes::ServedRoute, signed::Proven};
 use crate::{
     authz::{Meter, Permit},
     config::CredentialKind,
@@ -42,6 +42,10 @@ pub struct Context {
     pub identity: Option<Arc<Identity>>,
     /// What it is called, if it is a neuron.
     pub hotkey: Option<Arc<str>>,
+    /// That it is its sender's, if it is signed.
+    pub proven: Option<Proven>,
+    /// Its body, if that had to be read before anything could be decided.
+    pub held: Option<HeldBody>,
     /// Leave to forward it.
     pub permit: Option<Permit>,
     /// What it will cost. Gone once it is settled.
@@ -132,6 +136,8 @@ impl Context {
             presented: None,
             identity: None,
             hotkey: None,
+            proven: None,
+            held: None,
             permit: None,
             meter: None,
             decision: Duration::ZERO,

@@ -15,6 +15,7 @@ use crate::{
     authn::{
         Authorization, Presented,
         certificate::{self, Rules},
+        signed::{self, Protocol, Unverified},
     },
     config::{Compatibility, CredentialKind, Route},
     model::{
@@ -67,9 +68,24 @@ pub(super) fn address(session: &Session, subject: Subject) -> Option<Arc<str>> {
     Some(address)
 }
 
+fn claimed(session: &Session, protocol: Protocol) -> Result<Option<Caller>, Denial> {
+    let claim = signed::presented(&session.req_header().headers, protocol)?;
+    Ok(claim.map(|claim| Caller::Claimed(Box::new(claim))))
+}
+
+/// Who calls, as far as the header of a request tells.
+pub(super) enum Caller {
+    /// No credential is there.
+    Unknown,
+    /// This one.
+    Known(Arc<Identity>),
+    /// Whoever signed the request, if it is signed: that takes its body.
+    Claimed(Box<Unverified>),
+}
+
 impl Serving {
     /// Who calls. The first kind of credential that is presented counts, in the order of the route's `accepts`, and is
-    /// left in `presented`. None: no credential is there.
+    /// left in `presented`.
     ///
     /// A certificate is looked at for every request, because its connection may be older than what its neuron says today.
     pub(super) async fn identify(
@@ -77,26 +93,31 @@ impl Serving {
         route: &Route,
         session: &Session,
         presented: &mut Option<CredentialKind>,
-    ) -> Result<Option<Arc<Identity>>, Denial> {
+    ) -> Result<Caller, Denial> {
         let headers = session.req_header().headers.get_all(header::AUTHORIZATION);
         let authorization = Authorization::from_values(headers.iter().map(http::HeaderValue::as_bytes))?;
         let now = Timestamp::now();
         for kind in &route.accepts {
             *presented = Some(*kind);
-            let identity = match (kind, &self.tokens) {
-                (CredentialKind::Nevermined, Some(tokens)) => tokens.identify(&Presented { authorization }, now)?,
+            let caller = match (kind, &self.tokens) {
+                (CredentialKind::Nevermined, Some(tokens)) => {
+                    tokens.identify(&Presented { authorization }, now)?.map(Caller::Known)
+                }
                 (CredentialKind::Nevermined, None) => None,
                 (CredentialKind::ClientCertificate, _) => match Peer::of(session) {
-                    Some(peer) => Some(self.neuron(route, &peer.certificate, now).await?),
+                    Some(peer) => Some(Caller::Known(self.neuron(route, &peer.certificate, now).await?)),
                     None => None,
                 },
+                (CredentialKind::Btauth, _) => claimed(session, Protocol::Btauth)?,
+                (CredentialKind::Epistula, _) => claimed(session, Protocol::Epistula)?,
+                (CredentialKind::EpistulaLite, _) => claimed(session, Protocol::EpistulaLite)?,
             };
-            if identity.is_some() {
-                return Ok(identity);
+            if let Some(caller) = caller {
+                return Ok(caller);
             }
         }
         *presented = None;
-        Ok(None)
+        Ok(Caller::Unknown)
     }
 
     async fn neuron(

@@ -121,8 +121,15 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
             request.insert_header(header::AUTHORIZATION, value)?;
         }
     }
-    if let Some(host) = told.host {
-        request.insert_header(header::HOST, host)?;
+    match told.host {
+        Some(host) => request.insert_header(header::HOST, host)?,
+        // HTTP/2 has it in the target, which ours takes the place of. Pingora makes a target of it again.
+        None if !request.headers.contains_key(header::HOST) => {
+            if let Some(authority) = request.uri.authority().map(ToString::to_string) {
+                request.insert_header(header::HOST, authority)?;
+            }
+        }
+        None => {}
     }
     Ok(())
 }

@@ -49,6 +49,15 @@ pub fn screen(header: &RequestHeader, max_header_bytes: usize) -> Result<Target<
     Ok(Target { target, host, forward_origin: origin })
 }
 
+/// Path and query as they arrived, which is what a client signs.
+#[must_use]
+pub fn sent_target(header: &RequestHeader) -> &[u8] {
+    match raw_target_authority(header.raw_path()) {
+        RawTargetAuthority::Absolute { path_and_query, .. } => path_and_query,
+        RawTargetAuthority::None | RawTargetAuthority::AmbiguousAuthority => header.raw_path(),
+    }
+}
+
 /// The size of the head as it counts for limits, in bytes. Pingora's own limit is 1 MiB.
 fn header_bytes(header: &RequestHeader) -> usize {
     let fields = header.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);

@@ -22,11 +22,14 @@ pub struct Wanted {
     pub authorization: bool,
     /// A client certificate.
     pub certificate: bool,
+    /// A signature over the request: the first kind.
+    pub signature: Option<CredentialKind>,
 }
 
 impl Wanted {
     /// Where there is no route.
-    pub const NOTHING: Self = Self { compatibility: Compatibility::Standard, authorization: false, certificate: false };
+    pub const NOTHING: Self =
+        Self { compatibility: Compatibility::Standard, authorization: false, certificate: false, signature: None };
 
     /// By this route.
     #[must_use]
@@ -35,6 +38,7 @@ impl Wanted {
             compatibility: route.compatibility,
             authorization: route.reads_authorization(),
             certificate: route.accepts.contains(&CredentialKind::ClientCertificate),
+            signature: route.accepts.iter().copied().find(|kind| kind.is_signature()),
         }
     }
 }
@@ -55,30 +59,41 @@ impl Refusal<'_> {
     /// (nevermined.md section 4, nexus.md section 1.2). What it never refused has no old number.
     ///
     /// A 401 must name a scheme to authenticate by (RFC 9110 §15.5.2), and there is none for TLS certificates. So who is
-    /// missing one is told 403, as by other servers, and 401 only where `Authorization` would have helped too.
+    /// missing one is told 403, as by other servers, and 401 only where headers would have helped too.
     #[must_use]
     pub fn status(&self) -> u16 {
         use Denial::{
-            BadRequest, BodyTooLarge, InvalidCredential, NoCredential, NoRoute, NotEntitled, TooManyRequests,
-            Unavailable,
+            BadRequest, BodyTooLarge, InvalidCredential, LengthRequired, NoCredential, NoRoute, NotEntitled,
+            TooManyRequests, Unavailable,
         };
         match (self.wanted.compatibility, self.denial) {
             (
                 Compatibility::Nevermined,
                 BadRequest(_)
+                | LengthRequired
                 | BodyTooLarge
                 | NoRoute
                 | TooManyRequests { .. }
-                | Unavailable(Dependency::Spool | Dependency::Store),
+                | Unavailable(Dependency::Spool | Dependency::Store | Dependency::BodyMemory | Dependency::ReplayMemory),
             ) => self.denial.status(),
             (Compatibility::Nevermined, _) => 401,
             (
                 Compatibility::NexusAuth,
                 NoCredential | InvalidCredential(_) | NotEntitled(_) | Unavailable(Dependency::Neurons),
             ) => 403,
-            (Compatibility::Standard, NoCredential | InvalidCredential(_)) if !self.wanted.authorization => 403,
+            (Compatibility::Standard, NoCredential | InvalidCredential(_)) if !self.by_headers() => 403,
             (Compatibility::Standard | Compatibility::NexusAuth, _) => self.denial.status(),
         }
+    }
+
+    /// Whether a header could have helped.
+    fn by_headers(&self) -> bool {
+        self.wanted.authorization || self.wanted.signature.is_some()
+    }
+
+    /// The signature that is wrong.
+    fn wrong_signature(&self) -> Option<CredentialKind> {
+        self.presented.filter(|kind| kind.is_signature())
     }
 
     /// Whether the same connection will be refused again: its certificate, or that it has none, does not change.
@@ -87,7 +102,7 @@ impl Refusal<'_> {
         let by_certificate = self.presented == Some(CredentialKind::ClientCertificate);
         match self.denial {
             Denial::InvalidCredential(_) | Denial::NotEntitled(_) => by_certificate,
-            Denial::NoCredential => self.wanted.certificate && !self.wanted.authorization,
+            Denial::NoCredential => self.wanted.certificate && !self.by_headers(),
             _ => false,
         }
     }
@@ -106,7 +121,9 @@ pub async fn refuse(
     let status = refusal.status();
     let mut header = ResponseHeader::build(status, Some(8))?;
     if status == 401 {
-        header.insert_header(header::WWW_AUTHENTICATE, challenge(refusal))?;
+        for challenge in challenges(refusal) {
+            header.append_header(header::WWW_AUTHENTICATE, challenge)?;
+        }
     }
     match refusal.denial {
         Denial::TooManyRequests { retry_after } => {
@@ -202,6 +219,25 @@ fn allow_origin(response: &mut ResponseHeader, request: &RequestHeader, cors: &C
     Ok(())
 }
 
+/// Every way that a header has to prove who calls. Who has tried one is told about that one.
+fn challenges(refusal: &Refusal<'_>) -> Vec<String> {
+    if let (Denial::InvalidCredential(reason), Some(kind)) = (refusal.denial, refusal.wrong_signature()) {
+        return vec![format!("{}, error=\"{reason}\"", signature_scheme(kind))];
+    }
+    let token =
+        (refusal.wanted.authorization || refusal.wanted.signature.is_none()).then(|| challenge(refusal).to_owned());
+    let signature = refusal.wanted.signature.map(|kind| signature_scheme(kind).to_owned());
+    token.into_iter().chain(signature).collect()
+}
+
+/// The names are no registered ones, and what they ask for goes into headers of its own. They say what is missing.
+fn signature_scheme(kind: CredentialKind) -> &'static str {
+    match kind {
+        CredentialKind::Epistula | CredentialKind::EpistulaLite => r#"Epistula realm="tollgate""#,
+        _ => r#"btauth realm="tollgate""#,
+    }
+}
+
 /// RFC 6750 §3: no error code where no token was presented, and a fixed text where one was wrong. The reason is in the
 /// log.
 fn challenge(refusal: &Refusal<'_>) -> &'static str {
@@ -229,7 +265,13 @@ fn explain(refusal: &Refusal<'_>, request_id: &str) -> Bytes {
         Denial::InvalidCredential(_) if certificate => {
             ("invalid_certificate", "The client certificate does not prove who is calling.")
         }
-        Denial::NotEntitled(_) if certificate => ("not_entitled", "This neuron may not call here."),
+        // These words say nothing that the sender does not know, except what our clock says.
+        Denial::InvalidCredential(reason) if refusal.wrong_signature().is_some() => {
+            (*reason, "The request's signature does not prove who is calling.")
+        }
+        Denial::NotEntitled(_) if refusal.presented.is_some_and(CredentialKind::proves_neuron) => {
+            ("not_entitled", "This neuron may not call here.")
+        }
         Denial::InvalidCredential("expired") => ("expired", "The access token has expired."),
         Denial::InvalidCredential(_) => ("invalid_token", "The access token is not valid."),
         Denial::NotEntitled("endpoint_not_covered") => {
@@ -241,6 +283,7 @@ fn explain(refusal: &Refusal<'_>, request_id: &str) -> Bytes {
             return json("insufficient_credits", &message, request_id);
         }
         Denial::TooManyRequests { .. } => ("too_many_requests", "Too many requests; try again later."),
+        Denial::LengthRequired => ("length_required", "A signed body of this size must come with its Content-Length."),
         Denial::BodyTooLarge => ("body_too_large", "The request's body is larger than this service takes."),
         Denial::Unavailable(_) => ("unavailable", "It could not be found out whether this is allowed; try again."),
     };
@@ -248,10 +291,18 @@ fn explain(refusal: &Refusal<'_>, request_id: &str) -> Bytes {
 }
 
 fn needed(wanted: Wanted) -> &'static str {
-    match (wanted.authorization, wanted.certificate) {
-        (true, true) => "A neuron's client certificate is needed, or an access token: Authorization: Bearer <token>.",
-        (false, true) => "A neuron's client certificate is needed.",
-        (_, false) => "An access token is needed: Authorization: Bearer <token>.",
+    match (wanted.authorization, wanted.certificate, wanted.signature.is_some()) {
+        (true, true, true) => {
+            "A neuron's client certificate or signature is needed, or an access token: Authorization: Bearer <token>."
+        }
+        (true, false, true) => "A neuron's signature is needed, or an access token: Authorization: Bearer <token>.",
+        (false, true, true) => "A neuron's client certificate or signature is needed.",
+        (false, false, true) => "A neuron's signature is needed.",
+        (true, true, false) => {
+            "A neuron's client certificate is needed, or an access token: Authorization: Bearer <token>."
+        }
+        (false, true, false) => "A neuron's client certificate is needed.",
+        (_, false, false) => "An access token is needed: Authorization: Bearer <token>.",
     }
 }
 
@@ -297,6 +348,9 @@ mod tests {
             (Denial::InsufficientCredits { needed: Credits::new(1) }, 402, 401, 402, 402),
             (Denial::TooManyRequests { retry_after: Duration::from_secs(1) }, 429, 429, 429, 429),
             (Denial::BodyTooLarge, 413, 413, 413, 413),
+            (Denial::LengthRequired, 411, 411, 411, 411),
+            (Denial::Unavailable(Dependency::BodyMemory), 503, 503, 503, 503),
+            (Denial::Unavailable(Dependency::ReplayMemory), 503, 503, 503, 503),
             (Denial::Unavailable(Dependency::Marketplace), 503, 401, 503, 503),
             (Denial::Unavailable(Dependency::Chain), 503, 401, 503, 503),
             (Denial::Unavailable(Dependency::Neurons), 503, 401, 503, 403),
@@ -325,5 +379,25 @@ mod tests {
         assert!(wrong.iter().all(|text| text.contains("invalid_token") && *text == wrong[0]));
         let certificate = challenge(&Denial::InvalidCredential("expired"), Some(CredentialKind::ClientCertificate));
         assert!(!certificate.contains("error"), "it is not about a token: {certificate}");
+    }
+
+    #[test]
+    fn a_challenge_names_every_header_that_would_help() {
+        let btauth = Wanted { signature: Some(CredentialKind::Btauth), ..Wanted::NOTHING };
+        let both = Wanted { signature: Some(CredentialKind::Epistula), ..TOKENS };
+        for (denial, wanted, presented, expected) in [
+            (Denial::NoCredential, btauth, None, vec![r#"btauth realm="tollgate""#]),
+            (Denial::NoCredential, both, None, vec![r#"Bearer realm="tollgate""#, r#"Epistula realm="tollgate""#]),
+            (
+                Denial::InvalidCredential("stale"),
+                both,
+                Some(CredentialKind::EpistulaLite),
+                vec![r#"Epistula realm="tollgate", error="stale""#],
+            ),
+        ] {
+            let refusal = Refusal { denial: &denial, wanted, presented };
+            assert_eq!(refusal.status(), 401, "{denial:?}");
+            assert_eq!(challenges(&refusal), expected, "{denial:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 
 use super::STORE_PATIENCE;
 use crate::{
-    authn::nevermined::TokenVerifier,
+    authn::{certificate::Rules, nevermined::TokenVerifier},
     authz::DecisionPoint,
     chain::{
         self, Facts, ServiceFacts, cache, evm, marketplace,
@@ -17,13 +17,15 @@ use crate::{
             reader::{Reader, Source},
         },
         pylon::{self, Pylon},
+        subtensor::{self, table::Watch},
     },
-    config::{Config, DatabaseTarget, NeuronPolicy, NeuronSource, Route, RouteTarget},
+    config::{Compatibility, Config, DatabaseTarget, NeuronPolicy, NeuronSource, Replay, Route, RouteTarget},
     credits::{Books, Ledger, LedgerOptions},
-    decision::Decider,
+    decision::{auth_request, introspect::Decider},
     metrics::Metrics,
-    model::{endpoint::Origin, secret::Secret},
-    proxy::{Serving, routes::Routes, upstream::Upstreams},
+    model::{clock, endpoint::Origin, secret::Secret},
+    proxy::{Serving, held_body::Budget, routes::Routes, signed::Signed, upstream::Upstreams},
+    replay::Replays,
     store::{Store, StoreOptions, StoreTarget},
     usage::{
         report::{ReportOptions, ReportStats, Reporter},
@@ -49,6 +51,8 @@ pub struct Rooms {
     pub neurons: Option<Arc<Neurons>>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
+    /// Signed requests that have been used.
+    pub replays: Arc<Replays>,
     /// The runtime for outside questions.
     pub outside: Handle,
 }
@@ -125,8 +129,23 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Movers)> {
     let report_stats = reporter.as_ref().map(Reporter::stats);
     let neuron_reader = neurons(config, &outside)?;
     let neurons = neuron_reader.as_ref().map(|reader| Arc::clone(&reader.neurons));
-    let rooms = Rooms { store, spool, writer_stats, report_stats, facts, neurons, ledger, outside };
+    let replays = match replay_place(config) {
+        Replay::Memory => Replays::in_memory(clock::now_micros()),
+        Replay::Store => Replays::in_store(store.clone(), outside.clone(), timeout),
+    };
+    let replays = Arc::new(replays);
+    let rooms = Rooms { store, spool, writer_stats, report_stats, facts, neurons, ledger, replays, outside };
     Ok((rooms, Movers { writer, reporter, neuron_reader }))
+}
+
+/// Gateways may share Postgres, and then they must share this. `SQLite` would write each request to its disk for nobody.
+#[must_use]
+pub fn replay_place(config: &Config) -> Replay {
+    let chosen = config.signed_requests.as_ref().and_then(|settings| settings.replay);
+    chosen.unwrap_or(match config.database.target {
+        DatabaseTarget::Postgres(_) => Replay::Store,
+        DatabaseTarget::Sqlite(_) => Replay::Memory,
+    })
 }
 
 /// How old a local balance may be while the store is away.
@@ -212,9 +231,26 @@ fn neurons(config: &Config, outside: &Handle) -> anyhow::Result<Option<Reader>> 
             let look_ups = pylon.look_ups(settings.refresh, options.http.timeout, clock, outside.clone());
             (neurons.with_look_ups(look_ups), Source::Pylon(pylon))
         }
-        _ => anyhow::bail!("this version cannot read the chain itself"),
+        (NeuronSource::Subtensor, ..) if let Some(node) = subtensor(config)? => {
+            (neurons, Source::Subtensor(Box::new(Watch::new(node))))
+        }
+        _ => return Ok(None),
     };
     Ok(Some(Reader { neurons: Arc::new(neurons), netuid, source, refresh: settings.refresh }))
+}
+
+/// The node of the chain of neurons.
+///
+/// # Errors
+/// When its client cannot be built.
+pub fn subtensor(config: &Config) -> anyhow::Result<Option<subtensor::Node>> {
+    let Some(settings) = &config.subtensor else { return Ok(None) };
+    let options = subtensor::Options {
+        url: settings.url.expose().clone(),
+        genesis_hash: settings.genesis_hash,
+        timeout: settings.timeout,
+    };
+    subtensor::Node::new(options).map(Some).context("[subtensor]")
 }
 
 fn services(config: &Config) -> impl Iterator<Item = ServiceFacts> {
@@ -228,6 +264,23 @@ fn services(config: &Config) -> impl Iterator<Item = ServiceFacts> {
         source: service.credits,
         open_endpoints: service.open_endpoints.clone(),
     })
+}
+
+/// The endpoint of nexus-auth, if it is wanted.
+#[must_use]
+pub fn auth_request(config: &Config, rooms: &Rooms, metrics: &Arc<Metrics>) -> Option<Arc<auth_request::Endpoint>> {
+    // Nobody asks for the endpoint without a source of keys (config/checks.rs).
+    let (settings, neurons) = (config.auth_request.as_ref()?, config.neurons.as_ref()?);
+    let options = auth_request::Options {
+        rules: match settings.compatibility {
+            Compatibility::NexusAuth => Rules::NexusAuth,
+            Compatibility::Standard | Compatibility::Nevermined => Rules::Strict,
+        },
+        netuid: neurons.netuid,
+        trusted_peers: settings.trusted_peers.clone(),
+        health_path: settings.health_path.clone(),
+    };
+    Some(auth_request::Endpoint::new(options, Arc::clone(rooms.neurons.as_ref()?), Arc::clone(metrics)))
 }
 
 /// What a reload needs.
@@ -281,6 +334,10 @@ pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Res
         upstreams: Upstreams::new(&config.egress, config.upstreams.clone(), rooms.outside.clone()),
         tokens,
         neurons: rooms.neurons.clone(),
+        signed: config
+            .signed_requests
+            .clone()
+            .map(|terms| Signed { bodies: Budget::new(terms.max_held_bytes, metrics.held_body_bytes.clone()), terms }),
         decisions,
         trusted_proxies: config.server.trusted_proxies.clone(),
         max_header_bytes: config.server.max_header_bytes,

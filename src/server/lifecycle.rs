@@ -13,15 +13,19 @@ use async_trait::async_trait;
 use pingora::{server::ShutdownWatch, services::background::BackgroundService};
 use tokio::{
     runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinHandle,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::assemble::{Movers, Reloading, Rooms};
+use super::{
+    assemble::{Movers, Reloading, Rooms, replay_place},
+    auth_listener::AuthListener,
+};
 use crate::{
     admin::Readiness,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Replay},
     credits::{AccountKey, Ledger},
     model::{clock, usage::UsageEvent},
     oauth::SigningKeys,
@@ -43,6 +47,7 @@ impl Background {
         config: &Config,
         rooms: &Rooms,
         movers: Movers,
+        auth_listener: Option<AuthListener>,
         certificates: Vec<Arc<Certificates>>,
         readiness: Readiness,
     ) -> Self {
@@ -53,12 +58,22 @@ impl Background {
         if let Some(reporter) = movers.reporter {
             awaited.push(outside.spawn(reporter.run(told_to_stop(stop.subscribe()))));
         }
+        if let Some(listener) = auth_listener {
+            awaited.push(outside.spawn(listener.run(stop.subscribe())));
+        }
         if let Some(reader) = movers.neuron_reader {
             outside.spawn(reader.run());
         }
         outside.spawn(watch_certificates(certificates));
         outside.spawn(sweep(Arc::clone(&rooms.ledger)));
         outside.spawn(keep_house(rooms.store.clone(), config.usage.retention, config.database.access_tables));
+        if replay_place(config) == Replay::Store {
+            outside.spawn(forget_nonces(rooms.store.clone()));
+        }
+        {
+            let _entered = outside.enter();
+            outside.spawn(pass_on_early_end(signal(SignalKind::terminate()), readiness.clone()));
+        }
         outside.spawn(announce(config.listeners.iter().map(|listener| listener.address).collect(), readiness));
         Self { stop, awaited }
     }
@@ -75,7 +90,7 @@ impl Background {
 
 /// Loads the configuration again at every SIGHUP. A mistake in it changes nothing.
 pub async fn reload_on_hangup(load: impl Fn() -> Result<Config, ConfigError> + Send + 'static, reloading: Reloading) {
-    let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+    let hangups = signal(SignalKind::hangup());
     let Ok(mut hangups) = hangups.inspect_err(|error| tracing::error!(%error, "SIGHUP cannot be heard")) else {
         return;
     };
@@ -92,7 +107,8 @@ pub async fn reload_on_hangup(load: impl Fn() -> Result<Config, ConfigError> + S
     }
 }
 
-async fn told_to_stop(mut stop: watch::Receiver<bool>) {
+/// Waits for the word to stop.
+pub async fn told_to_stop(mut stop: watch::Receiver<bool>) {
     // An error means that nobody can tell any more, which comes to the same.
     let _ = stop.wait_for(|stop| *stop).await;
 }
@@ -192,6 +208,41 @@ const HOUSEKEEPING_ROWS: u32 = 1000;
 
 /// Windows of rate limits are a minute long; clocks of gateways may differ by some.
 const RATES_KEPT_MICROS: i64 = 5 * 60_000_000;
+/// Removes used requests that have ended. However many there were, they are gone before the next look, or the table would
+/// grow as long as requests come faster than they go.
+async fn forget_nonces(store: Store) {
+    let mut tick = interval(Duration::from_secs(10));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        // Other gateways' clocks may be behind ours.
+        let before = clock::now_micros().saturating_sub(60_000_000);
+        loop {
+            match store.delete_nonces_before(before, HOUSEKEEPING_ROWS).await {
+                Ok(rows) if rows >= u64::from(HOUSEKEEPING_ROWS) => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::debug!(%error, "used requests cannot be deleted");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Repeats a SIGTERM until it is heard: Pingora listens for it only some time after it was started, which without listeners of its
+/// own is after everybody was told that we are ready. Until somebody listens, the signal would end the process at once.
+async fn pass_on_early_end(ends: std::io::Result<Signal>, readiness: Readiness) {
+    let Ok(mut ends) = ends else { return };
+    ends.recv().await;
+    loop {
+        sleep(Duration::from_millis(100)).await;
+        if readiness.is_stopping() {
+            break;
+        }
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
+    }
+}
 
 /// Says that the gateway is ready once every listener answers, and ends the process if one never does: Pingora reports
 /// a failed bind by a panic in a task that nobody watches.

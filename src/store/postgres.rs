@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod credits;
+pub mod nonces;
 pub mod oauth_client;
 pub mod rate;
 pub mod rejected;

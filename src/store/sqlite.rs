@@ -2,6 +2,7 @@
 //! ids are texts, a batch travels as one JSON text where Postgres takes arrays.
 
 pub mod credits;
+pub mod nonces;
 pub mod oauth_client;
 pub mod rate;
 pub mod rejected;

@@ -9,7 +9,7 @@ use std::{
 const NOUNS: [&str; 2] = ["model", "config"];
 
 /// Rooms, and the rooms they may use besides the nouns. The composition root sees everything.
-const MAY_USE: [(&str, &[&str]); 20] = [
+const MAY_USE: [(&str, &[&str]); 21] = [
     ("model", &[]),
     ("jose", &[]),
     ("wallet", &[]),
@@ -19,14 +19,15 @@ const MAY_USE: [(&str, &[&str]); 20] = [
     ("tls", &[]),
     ("chain", &[]),
     ("store", &[]),
+    ("replay", &["store"]),
     ("authn", &["jose", "wallet", "chain"]),
     ("authz", &["chain", "credits"]),
     ("credits", &["chain", "store"]),
     ("usage", &["store", "chain", "credits"]),
     ("oauth", &["jose", "wallet", "chain", "store", "metrics"]),
-    ("decision", &["authn", "authz", "metrics"]),
-    ("admin", &["chain", "credits", "metrics", "telemetry", "tls", "usage"]),
-    ("proxy", &["authn", "authz", "chain", "usage", "tls", "metrics", "telemetry"]),
+    ("decision", &["authn", "authz", "chain", "metrics"]),
+    ("admin", &["chain", "credits", "metrics", "replay", "telemetry", "tls", "usage"]),
+    ("proxy", &["authn", "authz", "chain", "replay", "usage", "tls", "metrics", "telemetry"]),
     (
         "server",
         &[
@@ -39,6 +40,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
             "metrics",
             "oauth",
             "proxy",
+            "replay",
             "store",
             "telemetry",
             "tls",
@@ -50,7 +52,7 @@ const MAY_USE: [(&str, &[&str]); 20] = [
 ];
 
 /// Outside names, and the rooms that may know them.
-const OUTSIDE: [(&str, &[&str]); 9] = [
+const OUTSIDE: [(&str, &[&str]); 10] = [
     ("pingora", &["proxy", "server"]),
     ("pingora_proxy", &["proxy", "server"]),
     // The demonstration brings a service of its own.
@@ -61,6 +63,7 @@ const OUTSIDE: [(&str, &[&str]); 9] = [
     ("alloy", &["chain", "model"]),
     ("subxt", &["chain"]),
     ("sp_core", &["model", "wallet"]),
+    ("curve25519_dalek", &["wallet"]),
 ];
 
 /// The text of every file of a room, without its tests.

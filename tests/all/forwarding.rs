@@ -583,8 +583,9 @@ fn an_http2_client_that_leaves_in_the_middle_is_charged() {
 
 #[test]
 fn an_upstream_that_is_always_http2_is_spoken_to_so() {
-    let upstream = Upstream::h2c();
-    let gateway = Gateway::start(Settings::file().with(&format!(
+    let (upstream, authority, directory) = (Upstream::h2c(), Authority::new(), tempfile::tempdir().unwrap());
+    let (certificate, key) = authority.leaf(&["gate.test"]).write(directory.path(), "gate");
+    let gateway = Gateway::start(Settings::file().tls(&certificate, &key).with(&format!(
         "[[upstream]]\nname = \"grpc\"\naddresses = [\"{}\"]\nhttp2 = \"always\"\n[[route]]\nname = \"open\"\nupstream = \"grpc\"\n",
         upstream.address
     )));
@@ -594,5 +595,8 @@ fn an_upstream_that_is_always_http2_is_spoken_to_so() {
         let received = upstream.only();
         assert!(received.http2);
         assert_eq!(received.body, b"body");
-    }
+    } // The client's authority stays, however it was said.
+    let mut client = h2::Client::connect(gateway.tls, "gate.test", authority.http2());
+    assert_eq!(client.get("https://gate.test/x", None).status, 200);
+    assert_eq!(upstream.only().header(":authority"), Some("gate.test"));
 }

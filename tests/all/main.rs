@@ -6,6 +6,8 @@ mod admin;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod auth_request;
+#[cfg(test)]
 mod authorization;
 #[cfg(test)]
 mod chain;
@@ -29,6 +31,8 @@ mod neurons;
 mod oauth_base;
 #[cfg(test)]
 mod oauth_clients;
+#[cfg(test)]
+mod signed_requests;
 #[cfg(test)]
 mod store;
 #[cfg(test)]

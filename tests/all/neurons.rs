@@ -1,6 +1,8 @@
 //! Where hotkeys' keys come from: the table of neurons, kept from a Pylon or from the chain itself.
 
+mod node;
 mod pylon;
+mod subtensor;
 
 use std::{
     sync::{Arc, atomic::Ordering},

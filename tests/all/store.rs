@@ -12,6 +12,7 @@ use tollgate::{
         clock,
         credits::{CreditSource, Credits},
         did::Did,
+        nonce::Nonce,
         secret::Secret,
         usage::UsageEvent,
     },
@@ -474,6 +475,26 @@ async fn retention_keeps_what_is_owed_and_what_is_not_reported() {
             store.list_usage(&UsageFilter::default(), 10).await.unwrap().iter().map(|row| row.event.event_id).collect();
         assert_eq!(left, [5, 4, 1].map(|number| event(number).event_id));
         assert_eq!(balance(store).await, Some(-1), "the balance does not depend on old usage");
+    }
+}
+
+#[tokio::test]
+async fn a_request_is_used_once_and_forgotten_after_its_end() {
+    for fixture in stores().await {
+        let store = &fixture.store;
+        let nonce = |number: u8, until_micros| Nonce { id: [number; 32], signed_at_micros: THEN, until_micros };
+        let request = nonce(1, THEN);
+        let uses = futures_util::future::join_all((0..40).map(|_| store.use_nonce(&request))).await;
+        let new = uses.into_iter().filter(|new| *new.as_ref().unwrap()).count();
+        assert_eq!(new, 1, "{}", fixture.name);
+        for number in 2..6 {
+            assert!(store.use_nonce(&nonce(number, THEN + i64::from(number))).await.unwrap());
+        }
+        assert_eq!(store.delete_nonces_before(THEN + 3, 1).await.unwrap(), 1);
+        assert!(store.use_nonce(&nonce(1, THEN)).await.unwrap(), "the oldest is forgotten first");
+        assert_eq!(store.delete_nonces_before(THEN + 3, 100).await.unwrap(), 2, "1 and 2");
+        assert!(!store.use_nonce(&nonce(3, THEN + 3)).await.unwrap(), "what ends now has not ended");
+        assert_eq!(store.delete_nonces_before(THEN + 100, 100).await.unwrap(), 3);
     }
 }
 

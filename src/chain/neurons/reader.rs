@@ -13,6 +13,7 @@ use crate::{
     chain::{
         fault::{Failed, Fault},
         pylon::Pylon,
+        subtensor::table::Watch,
     },
     model::neuron::{NetUid, Subnet},
 };
@@ -21,6 +22,8 @@ use crate::{
 pub enum Source {
     /// The service that reads the chain for others.
     Pylon(Pylon),
+    /// The chain itself, at a node.
+    Subtensor(Box<Watch>),
 }
 
 /// What reads one subnet.
@@ -67,6 +70,7 @@ impl Reader {
                 }
             };
             let Some(slot) = self.neurons.subnets.get(&self.netuid) else { return };
+            slot.spec_version.store(self.source.spec_version(), Relaxed);
             tokio::select! {
                 () = sleep(wait) => {}
                 () = slot.wake.notified() => {}
@@ -86,6 +90,7 @@ impl Source {
     async fn subnet(&mut self, netuid: NetUid, registered: bool) -> Result<Subnet, Failed> {
         match self {
             Self::Pylon(pylon) => pylon.subnet(netuid, registered).await,
+            Self::Subtensor(watch) => watch.subnet(netuid, registered).await,
         }
     }
 
@@ -93,6 +98,15 @@ impl Source {
     async fn changed(&mut self) {
         match self {
             Self::Pylon(_) => std::future::pending().await,
+            Self::Subtensor(watch) => watch.changed().await,
+        }
+    }
+
+    /// The version of the chain's runtime; 0: the source does not say.
+    fn spec_version(&self) -> u64 {
+        match self {
+            Self::Pylon(_) => 0,
+            Self::Subtensor(watch) => watch.spec_version(),
         }
     }
 }

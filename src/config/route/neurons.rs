@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::{
     config::{
+        CredentialKind,
         reader::Section,
         value::{Parse, Raw},
     },
@@ -15,8 +16,9 @@ use crate::{
 pub struct NeuronPolicy {
     /// `netuid`: the subnet that is asked about. Default: that of `[neurons]`, and none other is possible yet.
     pub netuid: NetUid,
-    /// `registered`: only who is registered now. Default false: whoever has a published key is registered, because
-    /// deregistration deletes it.
+    /// `registered`: only who is registered now. Default false where client certificates alone are accepted: whoever has
+    /// a published key is registered, because deregistration deletes it. Default true where signed requests are: anybody
+    /// can make a hotkey and sign.
     pub registered: bool,
     /// `validator_permit`: only who may validate. Default false.
     pub validator_permit: bool,
@@ -29,8 +31,11 @@ pub struct NeuronPolicy {
 }
 
 impl NeuronPolicy {
-    /// `subnet` is the one whose table is read. None: there is none, which is a mistake reported elsewhere.
-    pub(super) fn read(section: &Section<'_>, subnet: Option<NetUid>) -> Option<Self> {
+    /// The policy of a route, if it accepts a proof of being a neuron. `subnet` is the one whose table is read. None: there
+    /// is none, which is a mistake reported elsewhere, or nobody has to be asked.
+    pub(super) fn read(section: &Section<'_>, accepts: &[CredentialKind], subnet: Option<NetUid>) -> Option<Self> {
+        let wanted = accepts.iter().any(|kind| kind.proves_neuron());
+        let by_signature = accepts.iter().any(|kind| kind.is_signature());
         let netuid = section.optional::<NetUid>("netuid", &[]);
         let hotkeys = section.list::<Hotkey>("hotkeys", &[]);
         if section.is_empty_list("hotkeys") {
@@ -42,17 +47,15 @@ impl NeuronPolicy {
             let message = format!("is not {subnet}, the subnet of [neurons]: only that one's table is read");
             section.context.mistake(&found.at, message);
         }
-        let policy = |netuid| Self {
-            netuid,
-            registered: section.or("registered", false),
+        let policy = Self {
+            netuid: subnet.unwrap_or(NetUid(0)),
+            registered: section.or("registered", by_signature),
             validator_permit: section.or("validator_permit", false),
             min_stake: section.or("min_stake", Stake(0)).0,
             hotkeys: hotkeys.map(|list| list.into_iter().map(|found| found.value).collect()),
             deny_hotkeys: section.values("deny_hotkeys", &[]).into_iter().collect(),
         };
-        // Asked for in any case, so that every key counts as known.
-        let policy = policy(subnet.unwrap_or(NetUid(0)));
-        subnet.map(|_| policy)
+        wanted.then_some(policy)
     }
 
     /// Whether it asks who is registered, and with what.

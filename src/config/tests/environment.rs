@@ -25,6 +25,17 @@ fn keys(config: &Config) -> String {
     })
 }
 
+fn auth_request(config: &Config) -> String {
+    let it = config.auth_request.as_ref().unwrap();
+    format!("{} {:?} {}", it.address, it.trusted_peers, it.compatibility.as_str())
+}
+
+fn pylon(config: &Config) -> String {
+    let (pylon, neurons) = (config.pylon.as_ref().unwrap(), config.neurons.as_ref().unwrap());
+    let token = pylon.token.as_ref().unwrap().expose();
+    format!("{} {} {token} {} {:?}", pylon.url, pylon.identity, neurons.netuid, neurons.stale_for)
+}
+
 /// Variables, what to look at, and what is to be seen there.
 type Row = (Vec<(&'static str, String)>, Effect, String);
 
@@ -33,6 +44,12 @@ type Row = (Vec<(&'static str, String)>, Effect, String);
 fn effects(files: &Files) -> Vec<Row> {
     let set = |pairs: &[(&'static str, &str)]| pairs.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     let postgres = |text: &str| format!("postgres://{text}");
+    let nexus = |more: &[(&'static str, &str)]| {
+        let least =
+            [("NEXUS_PYLON_NETUID", "2"), ("NEXUS_PYLON_IDENTITY_NAME", "miner"), ("NEXUS_PYLON_IDENTITY_TOKEN", "nt")];
+        // What is given again overrides it.
+        set(&[&least[..], more].concat())
+    };
     vec![
         (set(&[("SERVER_HOST", "0.0.0.0")]), |c| c.introspection.unwrap().address.to_string(), "0.0.0.0:4000".into()),
         (
@@ -137,6 +154,32 @@ fn effects(files: &Files) -> Vec<Row> {
             |c| format!("{:?}", c.server.trusted_proxies),
             "[10.0.0.1/32, fd00::/8]".into(),
         ),
+        (nexus(&[]), auth_request, "0.0.0.0:8080 [127.0.0.0/8, ::1/128] standard".into()),
+        (
+            nexus(&[("NEXUS_AUTH_LISTEN_ADDR", ":81"), ("TOLLGATE_AUTH_TRUSTED_PEERS", "10.0.0.0/8")]),
+            auth_request,
+            "0.0.0.0:81 [10.0.0.0/8] standard".into(),
+        ),
+        (
+            nexus(&[("NEXUS_AUTH_LISTEN_ADDR", "[::1]:81"), ("TOLLGATE_COMPATIBILITY", "nexus-auth")]),
+            auth_request,
+            "[::1]:81 [127.0.0.0/8, ::1/128] nexus-auth".into(),
+        ),
+        (nexus(&[]), pylon, "http://pylon:8000/ miner nt 2 900s".into()),
+        (
+            nexus(&[("NEXUS_PYLON_ENDPOINT", " http://p.example/base// "), ("NEXUS_PYLON_NETUID", "3")]),
+            pylon,
+            "http://p.example/base miner nt 3 900s".into(),
+        ),
+        (
+            nexus(&[("NEXUS_PYLON_IDENTITY_TOKEN", ""), ("NEXUS_PYLON_IDENTITY_TOKEN_FILE", &files.path("token"))]),
+            pylon,
+            "http://pylon:8000/ miner file-token 2 900s".into(),
+        ),
+        (nexus(&[("NEXUS_AUTH_CACHE_DURATION_MINS", "1")]), pylon, "http://pylon:8000/ miner nt 2 60s".into()),
+        (nexus(&[("NEXUS_AUTH_CACHE_DURATION_MINS", "0")]), pylon, "http://pylon:8000/ miner nt 2 30s".into()),
+        (nexus(&[("NEXUS_AUTH_CACHE_DURATION_MINS", "-1")]), pylon, "http://pylon:8000/ miner nt 2 900s".into()),
+        (nexus(&[("NEXUS_AUTH_CACHE_DURATION_MINS", "soon")]), pylon, "http://pylon:8000/ miner nt 2 900s".into()),
         (
             set(&[("TOLLGATE_UPSTREAM_CA", &files.path("tls.crt"))]),
             |c| c.egress.extra_ca.as_ref().unwrap().display().to_string(),
@@ -195,6 +238,44 @@ fn what_has_no_effect_is_said() {
 }
 
 #[test]
+fn nexus_auth_alone_opens_no_proxy() {
+    let least =
+        [("NEXUS_PYLON_NETUID", "2"), ("NEXUS_PYLON_IDENTITY_NAME", "miner"), ("NEXUS_PYLON_IDENTITY_TOKEN", "nt")];
+    // These two could be anybody's.
+    let common = [("SERVER_PORT", "4000"), ("VERBOSE", "true")];
+    let with = |more: &[(&str, &str)]| {
+        let variables = least.iter().chain(&common).chain(more).copied();
+        load(None, variables.collect(), Flags::default())
+    };
+    let config = with(&[]).unwrap();
+    assert!(config.listeners.is_empty() && config.introspection.is_none() && config.routes.is_empty());
+    assert!(config.nevermined.is_none() && config.marketplace.is_none() && config.chain.is_none());
+    assert!(config.auth_request.is_some() && config.neurons.is_some() && config.admin.is_some());
+    let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
+    assert!(warning.contains("TOLLGATE_AUTH_TRUSTED_PEERS"), "{warning}");
+    assert!(with(&[("NEXUS_AUTH_LISTEN_ADDR", "127.0.0.1:8080")]).unwrap().warnings.is_empty());
+    for (name, _) in least {
+        let error = with(&[(name, "")]).unwrap_err();
+        let [mistake] = &error.mistakes[..] else { panic!("{name}: {error}") };
+        assert_eq!(mistake.key, format!("environment: {name}"), "{error}");
+        assert!(mistake.message.starts_with("is not set"), "{error}");
+    }
+    for (name, value, message) in [
+        ("NEXUS_AUTH_LISTEN_ADDR", "8080", "an IP address and a port"),
+        ("NEXUS_PYLON_ENDPOINT", "pylon:8000", "must be a URL"),
+        ("NEXUS_PYLON_NETUID", "two", "whole number"),
+        ("NEXUS_PYLON_IDENTITY_NAME", "a/b", "a name of letters"),
+        ("NEXUS_PYLON_IDENTITY_TOKEN_FILE", "/no/such", "NEXUS_PYLON_IDENTITY_TOKEN is set too"),
+        ("TOLLGATE_COMPATIBILITY", "nevermined", "must be \"standard\" or \"nexus-auth\" here"),
+    ] {
+        let error = with(&[(name, value)]).unwrap_err();
+        let [mistake] = &error.mistakes[..] else { panic!("{name}={value}: {error}") };
+        assert_eq!(mistake.key, format!("environment: {name}"), "{error}");
+        assert!(mistake.message.contains(message), "{name}={value}: {error}");
+    }
+}
+
+#[test]
 fn a_wrong_variable_is_named() {
     let files = Files::new();
     for (name, value, message) in [
@@ -226,6 +307,8 @@ fn a_wrong_variable_is_named() {
         ("TOLLGATE_UPSTREAM_CA", "/no/such", "cannot read"),
         ("TOLLGATE_ALLOW_WEAK_SECRET", "yes", "true or false"),
         ("TOLLGATE_ACCESS_TABLES", "true", "Postgres only"),
+        ("TOLLGATE_COMPATIBILITY", "nginx", "\"standard\" or \"nevermined\" or \"nexus-auth\""),
+        ("TOLLGATE_AUTH_TRUSTED_PEERS", "10.0.0.0/8,x", "must be a network"),
         ("TOLLGATE_LOG", "loud", "\"error\" or \"warn\""),
     ] {
         let error = files.drop_in(&[(name, value)]).unwrap_err();

@@ -71,6 +71,11 @@ rpc = "http://r.example"
 timeout = "21s"
 stale_for = "24s"
 ca = "{cert}"
+[auth_request]
+address = "127.0.0.1:48"
+trusted_peers = ["10.9.0.0/16"]
+compatibility = "nexus-auth"
+health_path = "/alive"
 [neurons]
 netuid = 42
 source = "pylon"
@@ -113,6 +118,15 @@ write_timeout = "35s"
 idle_timeout = "36s"
 keepalive_pool = 37
 resolve_ttl = "38s"
+[signed_requests]
+receiver = ["5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY", "5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty"]
+require_receiver = false
+max_age = "47s"
+epistula_max_age = "48s"
+max_skew = "49s"
+max_body_bytes = 50
+max_held_bytes = 51
+replay = "memory"
 [[upstream]]
 name = "u"
 addresses = ["h:1", "[::1]:2"]
@@ -155,6 +169,11 @@ min_stake = 45.5
 hotkeys = ["5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"]
 deny_hotkeys = ["5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty"]
 [[route]]
+name = "s"
+path = "/s"
+upstream = "u"
+accepts = ["btauth", "epistula", "epistula-lite"]
+[[route]]
 name = "t"
 upstream = "token"
 open_endpoints = true
@@ -189,10 +208,16 @@ format = "text"
         "proxy_auth_token: Some([secret]), token_cache_entries: 13, max_token_bytes: 14336",
         "timeout: 15s, freshness: Freshness { fresh_for: 16s, negative_for: 17s, stale_for: 18s, max_entries: 19 }, ca: Some(",
         "max_body_bytes: 20480",
+        "Some(AuthRequest { address: 127.0.0.1:48, trusted_peers: [10.9.0.0/16], compatibility: NexusAuth, health_path: \"/alive\" })",
         "Neurons { netuid: NetUid(42), source: Pylon, refresh: 43s, stale_for: 44s, stalled_for: 45s }",
         "identity: \"miner\", token: Some([secret]), timeout: 46s, ca: Some(",
         "Subtensor { url: wss://s.example, genesis_hash: Some([47, 5, 85,",
         "timeout: 47s",
+        "receivers: [5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY, 5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty], \
+         require_receiver: false, max_age: 47s, epistula_max_age: 48s, max_skew: 49s, max_body_bytes: 50, \
+         max_held_bytes: 51, replay: Some(Memory)",
+        "accepts: [Btauth, Epistula, EpistulaLite], services: [], \
+         neurons: Some(NeuronPolicy { netuid: NetUid(42), registered: true,",
         "rpc: http://r.example, timeout: 21s, stale_for: 24s, ca: Some(",
         "plan_kind: Time, price: Price { charge_type: Dynamic, amount: Credits(26), minimum: Some(Credits(27)), maximum: Some(Credits(28)), required: Credits(29) }, owner: \"o\"",
         "credits: Chain { contract: 0x00000000000000000000000000000000000000c0 }, open_endpoints: [\"http://h/x\"]",

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     sync::Arc,
 };
 
@@ -136,7 +136,22 @@ impl Client {
     }
 
     pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
-        let tcp = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?)
+    }
+
+    /// A connection from an address of this machine that is not the usual one.
+    pub fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        let socket = super::run(async {
+            let socket = tokio::net::TcpSocket::new_v4()?;
+            socket.bind(SocketAddr::new(source, 0))?;
+            socket.connect(address).await?.into_std()
+        });
+        let tcp = socket.unwrap();
+        tcp.set_nonblocking(false).unwrap();
+        Self::over(tcp).unwrap()
+    }
+
+    fn over(tcp: TcpStream) -> io::Result<Self> {
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_nodelay(true)?;
         Ok(Self { stream: Box::new(tcp.try_clone()?), tcp, buffer: Vec::new() })

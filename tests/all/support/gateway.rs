@@ -39,6 +39,12 @@ pub struct Settings {
     certificate: Option<(PathBuf, PathBuf)>,
     client_certificates: &'static str,
     introspection: bool,
+    /// Lines of its section.
+    auth_request: Option<String>,
+    /// Nothing but nexus-auth's variables.
+    nexus_auth: bool,
+    /// What it is started with.
+    words: Vec<String>,
 }
 
 impl Settings {
@@ -56,7 +62,27 @@ impl Settings {
             certificate: None,
             client_certificates: "ignore",
             introspection: false,
+            auth_request: None,
+            nexus_auth: false,
+            words: vec!["serve".into()],
         }
+    }
+
+    /// The variables of nexus-auth alone, and ours for ports and directories.
+    pub fn nexus_auth() -> Self {
+        Self { nexus_auth: true, ..Self::file() }
+    }
+
+    /// The endpoint of nexus-auth, with these settings.
+    pub fn auth_request(mut self, lines: &str) -> Self {
+        self.auth_request = Some(lines.to_owned());
+        self
+    }
+
+    /// Starts it with these words instead of `serve`.
+    pub fn words(mut self, words: &[&str]) -> Self {
+        self.words = words.iter().map(ToString::to_string).collect();
+        self
     }
 
     /// The replaced system's variables alone, and ours for ports, directories and private upstreams.
@@ -153,6 +179,7 @@ pub struct Gateway {
     pub tls: SocketAddr,
     pub admin: SocketAddr,
     pub introspection: SocketAddr,
+    pub auth_request: SocketAddr,
     directory: tempfile::TempDir,
     data: PathBuf,
     settings: Settings,
@@ -176,13 +203,14 @@ impl Gateway {
     /// Everything but the start.
     pub fn prepare(settings: Settings) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let [http, tls, admin, introspection] = [(); 4].map(|()| loopback(free_port()));
+        let [http, tls, admin, introspection, auth_request] = [(); 5].map(|()| loopback(free_port()));
         let data = directory.path().join("data");
         let gateway = Self {
             http,
             tls,
             admin,
             introspection,
+            auth_request,
             directory,
             data,
             settings,
@@ -227,6 +255,9 @@ impl Gateway {
         if settings.introspection {
             write!(text, "[introspection]\naddress = \"{}\"\n", self.introspection).unwrap();
         }
+        if let Some(lines) = &settings.auth_request {
+            write!(text, "[auth_request]\naddress = \"{}\"\n{lines}\n", self.auth_request).unwrap();
+        }
         write!(text, "[[listener]]\nname = \"plain\"\naddress = \"{}\"\n", self.http).unwrap();
         if let Some((certificate, key)) = &settings.certificate {
             let (certificate, key) = (certificate.display(), key.display());
@@ -260,6 +291,11 @@ impl Gateway {
             if let Some((certificate, key)) = &self.settings.certificate {
                 command.env("TOLLGATE_TLS_CERT", certificate).env("TOLLGATE_TLS_KEY", key);
             }
+        } else if self.settings.nexus_auth {
+            command
+                .env("NEXUS_AUTH_LISTEN_ADDR", self.auth_request.to_string())
+                .env("TOLLGATE_LISTEN_ADMIN", self.admin.to_string())
+                .env("TOLLGATE_DATA_DIR", &self.data);
         } else {
             command.arg("--config").arg(self.file());
         }
@@ -269,8 +305,19 @@ impl Gateway {
         command
     }
 
+    /// The same, told to serve.
+    pub fn serve(&self) -> Command {
+        let mut command = self.command();
+        command.args(&self.settings.words);
+        command
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     pub fn launch(&mut self) {
-        let mut child = self.command().arg("serve").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = self.serve().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (out, log) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         self.readers.push(collect(out, &self.out));
         self.readers.push(collect(log, &self.log));
@@ -517,7 +564,7 @@ fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 pub fn refused(settings: Settings) -> (i32, String) {
     let gateway = Gateway::prepare(settings);
     let begun = Instant::now();
-    let output = gateway.command().arg("serve").output().unwrap();
+    let output = gateway.serve().output().unwrap();
     assert!(begun.elapsed() < PATIENCE, "it took too long to refuse");
     (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
 }

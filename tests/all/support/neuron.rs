@@ -57,6 +57,11 @@ pub fn vectors() -> Vec<Vector> {
     all["vectors"].as_array().unwrap().iter().filter_map(of).collect()
 }
 
+/// The certificate of a vector, in PEM.
+pub fn certificate_pem(name: &str) -> String {
+    std::fs::read_to_string(file(&format!("{name}.crt"))).unwrap()
+}
+
 /// The certificate of a vector, in DER.
 pub fn certificate(name: &str) -> Vec<u8> {
     CertificateDer::from_pem_file(file(&format!("{name}.crt"))).unwrap().to_vec()

@@ -1,0 +1,24 @@
+//! Signed requests that have been used.
+
+use super::Database;
+use crate::{model::nonce::Nonce, store::Result};
+
+pub async fn insert(database: &Database, nonce: &Nonce) -> Result<bool> {
+    let done = sqlx::query("insert into request_nonces (id, ends_at) values ($1, $2) on conflict do nothing")
+        .bind(nonce.id.as_slice())
+        .bind(nonce.until_micros)
+        .execute(&database.write)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub async fn delete_before(database: &Database, before_micros: i64, limit: u32) -> Result<u64> {
+    let done = sqlx::query(
+        "delete from request_nonces where id in (select id from request_nonces where ends_at < $1 order by ends_at limit $2)",
+    )
+    .bind(before_micros)
+    .bind(limit)
+    .execute(&database.write)
+    .await?;
+    Ok(done.rows_affected())
+}

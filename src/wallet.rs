@@ -1,0 +1,5 @@
+//! Does this signature belong to this account?
+//!
+//! What was signed is bytes here, and how an account came to be trusted is somebody else's question.
+
+pub mod substrate;
