@@ -21,7 +21,7 @@ fn kept_with(_: &Node, clock: &Clock, url: &str, timeout: Duration) -> Kept {
     })
 }
 
-const NOT_FINAL: Result<Option<PublishedKey>, Denial> = Ok(Some(PublishedKey::Unusable("published_key_not_final")));
+const NOT_FINAL: Result<Option<PublishedKey>, Denial> = Ok(Some(PublishedKey::NOT_FINAL));
 
 #[expect(clippy::unnecessary_wraps, reason = "it is what is asked for")]
 fn key(byte: u8) -> Result<Option<PublishedKey>, Denial> {

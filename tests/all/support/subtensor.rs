@@ -96,7 +96,7 @@ struct Chain {
     /// The methods it has not.
     without: HashSet<&'static str>,
     trouble: Option<Trouble>,
-    asked: HashMap<String, usize>,
+    questions: usize,
     subscribers: Vec<Subscriber>,
     made: u64,
 }
@@ -146,7 +146,7 @@ impl Node {
             syncing: false,
             without: HashSet::new(),
             trouble: None,
-            asked: HashMap::new(),
+            questions: 0,
             subscribers: Vec::new(),
             made: 0,
         };
@@ -213,14 +213,9 @@ impl Node {
         self.chain().automatic = true;
     }
 
-    /// How often a method was asked for.
-    pub fn asked(&self, method: &str) -> usize {
-        self.chain().asked.get(method).copied().unwrap_or(0)
-    }
-
     /// How many questions there were.
     pub fn questions(&self) -> usize {
-        self.chain().asked.values().sum()
+        self.chain().questions
     }
 
     /// How many extrinsics wait for a block.
