@@ -35,6 +35,8 @@ mod neurons_drill;
 mod signed_requests;
 mod oauth_base;
 #[cfg(test)]
+mod oauth_clients;
+#[cfg(test)]
 mod oauth_device;
 #[cfg(test)]
 mod oauth_sign_in;

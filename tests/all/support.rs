@@ -12,6 +12,7 @@ pub mod h2;
 pub mod market;
 pub mod neuron;
 pub mod nginx;
+pub mod oauth;
 pub mod pylon;
 pub mod signer;
 pub mod subtensor;
