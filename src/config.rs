@@ -46,7 +46,9 @@ pub use self::{
     log::{Log, LogFormat, LogLevel},
     marketplace::{Freshness, Marketplace},
     nevermined::Nevermined,
-    oauth::{Events, KeySource, Lifetimes, Network, OAuth, OAuthCompatibility, RateLimits, Trusted, is_private},
+    oauth::{
+        Events, KeySource, Lifetimes, Network, OAuth, OAuthCompatibility, RateLimits, Trusted, Wallets, is_private,
+    },
     route::{Compatibility, Cors, CredentialKind, HostPattern, Origins, Route, RouteTarget},
     server::Server,
     service::Service,

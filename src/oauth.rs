@@ -4,18 +4,40 @@
 //! request came: the proxy and the listeners of the composition root call the router, and say in a
 //! [`ConnectInfo`](axum::extract::ConnectInfo) who is at the other end of the connection.
 
+pub mod account;
 pub mod address;
 pub mod admin;
+pub mod asked;
+pub mod authorize;
 pub mod body;
+pub mod browser;
+pub mod claims;
 pub mod client;
+pub mod consent;
 pub mod cors;
+pub mod device;
+pub mod direct;
 pub mod error;
+pub mod events;
+pub mod facts;
+pub mod introspection;
+pub mod issue;
 pub mod keys;
+pub mod message;
 pub mod metadata;
+pub mod opaque;
+pub mod origin;
+pub mod page;
+pub mod pkce;
 pub mod rates;
+pub mod redirect;
 pub mod registration;
+pub mod resource;
 pub mod scope;
 pub mod secret;
+pub mod sign_in;
+pub mod statistics;
+pub mod token;
 
 use std::{sync::Arc, time::Instant};
 
@@ -26,6 +48,8 @@ pub use self::{
     body::Body,
     client::Clients,
     error::{Code, Error},
+    events::Events,
+    facts::WalletFacts,
     keys::SigningKeys,
     rates::{Limit, RateKey, Rates, RetryAfter},
 };
@@ -45,6 +69,10 @@ pub struct State {
     pub clients: Arc<Clients>,
     /// How often things may be done.
     pub rates: Arc<Rates>,
+    /// What the chains say of wallets.
+    pub facts: Arc<WalletFacts>,
+    /// What is remembered of sign-ins.
+    pub events: Arc<Events>,
     /// When the process began.
     pub started: Instant,
 }
@@ -52,10 +80,19 @@ pub struct State {
 impl State {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(settings: Settings, keys: Arc<SigningKeys>, store: Store) -> Self {
+    pub fn new(settings: Settings, keys: Arc<SigningKeys>, store: Store, facts: WalletFacts, events: Events) -> Self {
         let rates = Arc::new(Rates::new(store.clone()));
         let clients = Clients::new(store.clone(), Arc::clone(&rates), settings.compatibility, settings.limits.secrets);
-        Self { store, settings: Arc::new(settings), keys, clients: Arc::new(clients), rates, started: Instant::now() }
+        Self {
+            store,
+            settings: Arc::new(settings),
+            keys,
+            clients: Arc::new(clients),
+            rates,
+            facts: Arc::new(facts),
+            events: Arc::new(events),
+            started: Instant::now(),
+        }
     }
 
     /// Whether the admin API is on a listener of its own.
@@ -67,12 +104,22 @@ impl State {
 
 /// Everything but what has a listener of its own.
 pub fn router(state: State) -> Router {
-    let mut limited = Router::new();
+    let mut limited = Router::new()
+        .merge(authorize::routes())
+        .merge(token::routes())
+        .merge(device::device_routes())
+        .merge(introspection::routes());
     if !state.has_admin_listener() {
         limited = limited.merge(admin::routes(&state));
     }
     let limited = limited.layer(middleware::from_fn_with_state(state.clone(), rates::limit_requests));
-    let router = Router::new().merge(limited).merge(metadata::routes());
+    let router = Router::new()
+        .merge(limited)
+        .merge(direct::routes(&state))
+        .merge(consent::routes(&state))
+        .merge(device::routes(&state))
+        .merge(page::routes())
+        .merge(metadata::routes());
     finish(router.layer(middleware::from_fn_with_state(state.clone(), cors::answer)), state)
 }
 

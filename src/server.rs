@@ -79,7 +79,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         serve_router(&outside, introspection.address, router).context("the introspection listener")?;
     }
 
-    let authorization_server = authorization_server(config, &rooms.store)?;
+    let authorization_server = authorization_server(config, &rooms.store, &outside)?;
     if let Some(state) = &authorization_server {
         serve_authorization_server(&outside, state)?;
         outside.spawn(lifecycle::watch_signing_keys(Arc::clone(&state.keys)));
@@ -114,10 +114,12 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
 }
 
 /// The authorization server, if there is to be one.
-fn authorization_server(config: &Config, store: &Store) -> anyhow::Result<Option<oauth::State>> {
+fn authorization_server(config: &Config, store: &Store, outside: &Runtime) -> anyhow::Result<Option<oauth::State>> {
     let Some(settings) = &config.oauth else { return Ok(None) };
     let keys = SigningKeys::load(settings.keys.clone()).context("the authorization server's signing keys")?;
-    Ok(Some(oauth::State::new(settings.clone(), Arc::new(keys), store.clone())))
+    let facts = assemble::wallet_facts(config)?;
+    let events = oauth::Events::start(store.clone(), settings.events.enabled, outside.handle());
+    Ok(Some(oauth::State::new(settings.clone(), Arc::new(keys), store.clone(), facts, events)))
 }
 
 fn serve_authorization_server(outside: &Runtime, state: &oauth::State) -> anyhow::Result<()> {

@@ -4,7 +4,11 @@
 //! `store/postgres` and `store/sqlite` hold the statements, one function each; the tests in `tests/all/store.rs` run
 //! every operation against both.
 
+pub mod challenge;
 mod clients;
+pub mod device;
+pub mod event;
+pub mod grant;
 mod postgres;
 mod rates;
 mod row;

@@ -1,7 +1,9 @@
-//! Balances of an ERC-1155 contract, over JSON-RPC.
+//! Balances of an ERC-1155 contract, and signatures of accounts that are contracts, over JSON-RPC.
 //!
 //! Types and encoding are alloy's; the one HTTP request is ours. Alloy's own transport reads answers of any length, and
 //! names the node's URL, which usually contains a key, in its tracing spans.
+
+mod account;
 
 use std::fmt;
 
@@ -13,6 +15,7 @@ use alloy::{
 use reqwest::{Client, Url};
 use serde::{Deserialize, Serialize};
 
+pub use self::account::LONGEST_SIGNATURE;
 use super::{
     fault::{Calls, Failed, Fault},
     http,
@@ -70,7 +73,7 @@ impl Evm {
     /// answers nothing, so that too is an error.
     pub async fn balance(&self, contract: EvmAddress, holder: EvmAddress, id: Did) -> Result<Credits, Failed> {
         let call = self.calls.begin();
-        let balance = self.call(contract, balance_of(holder, id)).await.and_then(|answer| one_number(&answer));
+        let balance = self.call(Some(contract), balance_of(holder, id)).await.and_then(|answer| one_number(&answer));
         call.end(balance.as_ref().err());
         Ok(Credits::new(balance?.saturating_to()))
     }
@@ -81,9 +84,9 @@ impl Evm {
         &self.calls
     }
 
-    /// `eth_call` at the latest block.
-    async fn call(&self, to: EvmAddress, input: Vec<u8>) -> Result<Vec<u8>, Failed> {
-        let transaction = Transaction { to: Address::from(to.0), input: input.into() };
+    /// `eth_call` at the latest block. Without a recipient the input is code that is run.
+    async fn call(&self, to: Option<EvmAddress>, input: Vec<u8>) -> Result<Vec<u8>, Failed> {
+        let transaction = Transaction { to: to.map(|to| Address::from(to.0)), input: input.into() };
         let request = Request { jsonrpc: "2.0", id: 1, method: "eth_call", params: (transaction, "latest") };
         let response = self.client.post(self.url.clone()).json(&request).send().await.map_err(http::failed)?;
         let status = response.status();
@@ -151,7 +154,8 @@ struct Request {
 
 #[derive(Serialize)]
 struct Transaction {
-    to: Address,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<Address>,
     /// `data` is the older name, which every node understands.
     #[serde(rename = "data")]
     input: alloy::primitives::Bytes,

@@ -5,6 +5,7 @@
 
 mod parse;
 mod signing;
+mod wallets;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -15,7 +16,10 @@ use std::{
 use ipnet::IpNet;
 
 use self::parse::{Origin, Period, TrustWord};
-pub use self::signing::{KeySource, is_private};
+pub use self::{
+    signing::{KeySource, is_private},
+    wallets::Wallets,
+};
 use super::{
     context::Context,
     reader::Section,
@@ -36,6 +40,8 @@ pub struct OAuth {
     /// `audience` or `JWT_AUDIENCE`: whom access tokens are for unless the client names a resource. Default
     /// `bittensor-apps`.
     pub audience: String,
+    /// `resources`: what clients may name instead (RFC 8707 §2): URIs of the resource servers that take our tokens.
+    pub resources: Vec<String>,
     /// `verification_uri` or `VERIFICATION_URI`: where users enter a device's code. Default: ours.
     pub verification_uri: String,
     /// `compatibility`: `standard` (the default), or `auth-gateway`, the default where there is no file.
@@ -46,6 +52,8 @@ pub struct OAuth {
     pub network: Network,
     /// `signing_keys` or `RSA_*`: what tokens are signed with.
     pub keys: KeySource,
+    /// `[oauth.wallets]`.
+    pub wallets: Wallets,
     /// `[oauth.lifetimes]`.
     pub lifetimes: Lifetimes,
     /// `[oauth.limits]`.
@@ -93,6 +101,9 @@ pub struct Lifetimes {
     pub refresh_token: Duration,
     /// `refresh_token_total`: of all refresh tokens of one sign-in together. Default 30 d.
     pub refresh_token_total: Duration,
+    /// `refresh_retry`: how long after its use a refresh token may be used once more, because the answer was lost. Default
+    /// 30 s.
+    pub refresh_retry: Duration,
     /// `authorization_code` or `JWT_AUTH_CODE_EXPIRY`. Default 30 s.
     pub authorization_code: Duration,
     /// `authorize_session`: from opening the authorize page to signing. Default 10 min.
@@ -175,6 +186,8 @@ impl OAuth {
             ),
             production,
             network: network.map_or(Network::Mainnet, |found| found.value),
+            resources: wallets::resources(section),
+            wallets: Wallets::read(&section.section("wallets")),
             lifetimes: Lifetimes::read(&section.section("lifetimes"), alone),
             limits: RateLimits::read(&section.section("limits"), alone),
             events: Events::read(&section.section("events"), alone),
@@ -308,6 +321,7 @@ impl Lifetimes {
             access_token: of("access_token", "JWT_ACCESS_TOKEN_EXPIRY", 900),
             refresh_token: of("refresh_token", "JWT_REFRESH_TOKEN_EXPIRY", 86_400),
             refresh_token_total: of("refresh_token_total", "", 30 * 86_400),
+            refresh_retry: of("refresh_retry", "", 30),
             authorization_code: of("authorization_code", "JWT_AUTH_CODE_EXPIRY", 30),
             authorize_session: of("authorize_session", "", 600),
             challenge: of("challenge", "CHALLENGE_TTL_SECONDS", 120),

@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use super::{
     Body, ClientAddress, Error, Limit, RateKey, State,
     registration::{Change, Registration, new_secret},
-    secret,
+    secret, statistics,
 };
-use crate::model::client::Client;
+use crate::model::{client::Client, clock};
 
 /// These endpoints, behind the admin key.
 pub fn routes(state: &State) -> Router<State> {
@@ -25,6 +25,7 @@ pub fn routes(state: &State) -> Router<State> {
         .route("/v1/admin/clients", get(list).post(create))
         .route("/v1/admin/clients/{id}", patch(change).delete(deactivate))
         .route("/v1/admin/clients/{id}/rotate-secret", post(rotate_secret))
+        .merge(statistics::routes())
         .route_layer(middleware::from_fn_with_state(state.clone(), demand_key))
 }
 
@@ -111,6 +112,7 @@ async fn deactivate(Extract(state): Extract<State>, Path(id): Path<String>) -> R
         return Err(unknown());
     }
     state.clients.forget(&id).await;
+    state.store.revoke_client(&id, clock::now_micros()).await?;
     Ok(Json(json!({ "status": "deactivated", "client_id": id })))
 }
 

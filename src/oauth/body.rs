@@ -53,7 +53,9 @@ impl<R: axum::response::IntoResponse> IntoResponseStatus for R {
     }
 }
 
-fn form(bytes: &[u8]) -> Value {
+/// A form's fields, or a query's.
+#[must_use]
+pub fn form(bytes: &[u8]) -> Value {
     let mut fields = Map::new();
     for (name, value) in url::form_urlencoded::parse(bytes) {
         let value = Value::String(value.into_owned());

@@ -36,6 +36,8 @@ enum Kind {
     Http(StatusCode),
     /// What was sent does not have the form it should have. The replaced system's answer had no `error_description`.
     Form,
+    /// The same at an endpoint of OAuth: `invalid_request` (RFC 6749 section 5.2).
+    OAuthForm,
     /// What was sent could not even be read: the replaced system called that its own error, whatever the status.
     Unreadable(StatusCode),
 }
@@ -150,6 +152,13 @@ impl Error {
         Self { kind: Kind::Form, description: description.into(), retry_after: None, replaced: None }
     }
 
+    /// The same error, at an endpoint of OAuth.
+    #[must_use]
+    pub fn in_oauth(self) -> Self {
+        let kind = if matches!(self.kind, Kind::Form) { Kind::OAuthForm } else { self.kind };
+        Self { kind, ..self }
+    }
+
     /// What was sent cannot be read at all.
     #[must_use]
     pub fn unreadable(status: StatusCode, description: impl Into<Cow<'static, str>>) -> Self {
@@ -206,14 +215,15 @@ impl Error {
                 (status, word)
             }
             (Kind::Http(status) | Kind::Unreadable(status), _) => phrase(status),
-            (Kind::Form, _) => phrase(StatusCode::BAD_REQUEST),
+            (Kind::OAuthForm, _) if !replaced => (StatusCode::BAD_REQUEST, "invalid_request"),
+            (Kind::Form | Kind::OAuthForm, _) => phrase(StatusCode::BAD_REQUEST),
         }
     }
 
     fn answer(&self, compatibility: OAuthCompatibility) -> Response {
         let (status, error) = self.told(compatibility);
         let mut document = json!({ "error": error, "statusCode": status.as_u16(), "message": self.description });
-        let undescribed = matches!(self.kind, Kind::Form | Kind::Unreadable(_));
+        let undescribed = matches!(self.kind, Kind::Form | Kind::OAuthForm | Kind::Unreadable(_));
         if let Some(members) = document.as_object_mut()
             && !(undescribed && compatibility == OAuthCompatibility::AuthGateway)
             && status != StatusCode::TOO_MANY_REQUESTS

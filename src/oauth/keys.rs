@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::{KeySource, is_private},
-    jose::{JwsError, SigningKey, Verified, verify_compact},
+    jose::{Algorithm, JwsError, SigningKey, Verified, verify_compact},
 };
 
 /// A key's place in a folder.
@@ -100,6 +100,12 @@ impl SigningKeys {
         let set = self.set.load();
         let (_, key) = set.keys.first().ok_or(JwsError::UnknownKey)?;
         key.sign_compact(typ, claims)
+    }
+
+    /// What the current key signs with.
+    #[must_use]
+    pub fn signs_with(&self) -> Algorithm {
+        self.set.load().keys.first().map_or(Algorithm::Rs256, |(_, key)| key.algorithm())
     }
 
     /// What a token of one of these types says, if one of our keys signed it. Issuer, audience and expiry are the caller's

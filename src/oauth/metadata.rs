@@ -13,7 +13,10 @@ use axum::{
 use serde_json::{Map, Value, json};
 
 use super::State;
-use crate::config::Network;
+use crate::{
+    config::{Network, OAuthCompatibility},
+    model::client::GrantType,
+};
 
 /// These endpoints.
 pub fn routes() -> Router<State> {
@@ -44,9 +47,26 @@ async fn configuration(Extract(state): Extract<State>) -> Response {
 fn document(state: &State) -> Value {
     let settings = &state.settings;
     let at = |path: &str| json!(format!("{}{path}", settings.public_url));
+    let standard = settings.compatibility == OAuthCompatibility::Standard;
     let mut document = Map::new();
     for (name, value) in [
         ("issuer", json!(settings.issuer)),
+        ("authorization_endpoint", at("/v1/oauth/authorize")),
+        ("token_endpoint", at("/v1/oauth/token")),
+        ("device_authorization_endpoint", at("/v1/device/code")),
+        ("userinfo_endpoint", at("/v1/oauth/userinfo")),
+        ("introspection_endpoint", at("/v1/oauth/introspect")),
+        ("revocation_endpoint", at("/v1/oauth/revoke")),
+        ("response_types_supported", json!(["code"])),
+        ("response_modes_supported", json!(["query"])),
+        ("grant_types_supported", json!(GrantType::ALL.map(GrantType::as_str))),
+        ("token_endpoint_auth_methods_supported", json!(["client_secret_basic", "client_secret_post", "none"])),
+        ("introspection_endpoint_auth_methods_supported", json!(["client_secret_basic", "client_secret_post"])),
+        ("revocation_endpoint_auth_methods_supported", json!(["client_secret_basic", "client_secret_post", "none"])),
+        ("code_challenge_methods_supported", json!(["S256"])),
+        ("authorization_response_iss_parameter_supported", json!(standard)),
+        ("claims_supported", json!(CLAIMS)),
+        ("prompt_values_supported", json!(["login", "consent"])),
         ("jwks_uri", at("/.well-known/jwks.json")),
         ("scopes_supported", json!(scopes::supported(settings.network))),
         ("id_token_signing_alg_values_supported", json!(state.keys.algorithms())),
@@ -57,6 +77,23 @@ fn document(state: &State) -> Value {
     }
     Value::Object(document)
 }
+
+const CLAIMS: [&str; 14] = [
+    "sub",
+    "iss",
+    "aud",
+    "exp",
+    "iat",
+    "auth_time",
+    "nonce",
+    "at_hash",
+    "scope",
+    "hotkey",
+    "coldkey",
+    "evm_address",
+    "client_id",
+    "signer_type",
+];
 
 async fn jwks(Extract(state): Extract<State>) -> Response {
     remembered(state.keys.jwks())

@@ -16,6 +16,7 @@ use crate::{
     decision::Decider,
     metrics::Metrics,
     model::{endpoint::Origin, secret::Secret},
+    oauth,
     proxy::{Serving, routes::Routes, upstream::Upstreams},
     store::{Store, StoreOptions, StoreTarget},
     usage::{
@@ -144,12 +145,29 @@ async fn migrate(store: &Store) -> anyhow::Result<()> {
     }
 }
 
+/// Certificates in a file.
+fn pem(path: &Option<std::path::PathBuf>) -> anyhow::Result<Option<Vec<u8>>> {
+    let read = |path: &std::path::PathBuf| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+    path.as_ref().map(read).transpose()
+}
+
+/// The Ethereum node, if there is one.
+fn node(config: &Config) -> anyhow::Result<Option<evm::Options>> {
+    let Some(node) = &config.chain else { return Ok(None) };
+    let http = chain::http::Options { timeout: node.timeout, extra_ca_pem: pem(&node.ca)? };
+    Ok(Some(evm::Options { url: node.rpc.expose().clone(), http }))
+}
+
+/// Whom the authorization server asks about wallets.
+///
+/// # Errors
+/// When a client cannot be built.
+pub fn wallet_facts(config: &Config) -> anyhow::Result<oauth::WalletFacts> {
+    let ethereum = node(config)?.map(|options| evm::Evm::new(&options)).transpose()?;
+    Ok(oauth::WalletFacts { ethereum, owners: oauth::facts::Owners::Unavailable })
+}
+
 fn facts(config: &Config, outside: &Handle) -> anyhow::Result<Facts> {
-    let pem = |path: &Option<std::path::PathBuf>| {
-        let read =
-            |path: &std::path::PathBuf| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
-        path.as_ref().map(read).transpose()
-    };
     let http = |timeout, extra_ca_pem| chain::http::Options { timeout, extra_ca_pem };
     let marketplace = match &config.marketplace {
         None => None,
@@ -159,10 +177,7 @@ fn facts(config: &Config, outside: &Handle) -> anyhow::Result<Facts> {
             answer_limit: usize::try_from(market.max_body_bytes)?,
         }),
     };
-    let node = match &config.chain {
-        None => None,
-        Some(node) => Some(evm::Options { url: node.rpc.expose().clone(), http: http(node.timeout, pem(&node.ca)?) }),
-    };
+    let node = node(config)?;
     let cache = config.marketplace.as_ref().map_or_else(cache::Options::default, |market| cache::Options {
         capacity: market.freshness.max_entries,
         fresh_for: market.freshness.fresh_for,

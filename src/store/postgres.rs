@@ -3,7 +3,12 @@
 
 pub mod access;
 pub mod credits;
+pub mod oauth_challenge;
 pub mod oauth_client;
+pub mod oauth_device;
+pub mod oauth_event;
+pub mod oauth_grant;
+pub mod oauth_session;
 pub mod rate;
 pub mod rejected;
 pub mod report;

@@ -1,8 +1,11 @@
-//! A row of `usage` as both databases give it, and what it means.
+//! Rows as both databases give them, and what they mean.
 
 use uuid::Uuid;
 
-use super::{Result, StoreError, UsageRow};
+use super::{
+    Result, StoreError, UsageRow,
+    grant::{Grant, Signer, SignerKind},
+};
 use crate::model::{
     credits::{CreditSource, Credits},
     usage::UsageEvent,
@@ -85,4 +88,56 @@ pub fn source_columns(source: &CreditSource) -> (&'static str, Option<String>) {
 
 fn unreadable(error: impl std::fmt::Display) -> StoreError {
     StoreError::Unreadable { table: "usage", error: error.to_string() }
+}
+
+/// The digest in a column.
+pub fn digest(table: &'static str, bytes: &[u8]) -> Result<[u8; 32]> {
+    bytes.try_into().map_err(|_| StoreError::Unreadable { table, error: "a digest has 32 bytes".to_owned() })
+}
+
+/// The columns of `oauth_grant` as both databases give them: the time of the signature in seconds, the end in
+/// microseconds.
+#[derive(Debug, sqlx::FromRow)]
+pub struct GrantColumns {
+    pub id: String,
+    pub client_id: String,
+    pub account: String,
+    pub signer: String,
+    pub hotkey: Option<String>,
+    pub coldkey: Option<String>,
+    pub scope: String,
+    pub resource: String,
+    pub nonce: Option<String>,
+    pub auth_time: i64,
+    pub expires_at: i64,
+    pub revoked: bool,
+}
+
+impl TryFrom<GrantColumns> for (Grant, bool) {
+    type Error = StoreError;
+
+    fn try_from(row: GrantColumns) -> Result<Self> {
+        let unreadable = |error: String| StoreError::Unreadable { table: "oauth_grant", error };
+        let grant = Grant {
+            id: Uuid::try_parse(&row.id).map_err(|error| unreadable(error.to_string()))?,
+            client_id: row.client_id,
+            signer: Signer {
+                account: row.account,
+                kind: SignerKind::from_word(&row.signer).ok_or_else(|| unreadable(row.signer.clone()))?,
+                hotkey: row.hotkey,
+                coldkey: row.coldkey,
+            },
+            scope: row.scope,
+            resource: row.resource,
+            nonce: row.nonce,
+            auth_time: row.auth_time,
+            expires_at_micros: row.expires_at,
+        };
+        Ok((grant, row.revoked))
+    }
+}
+
+/// A count of rows.
+pub fn count(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
 }

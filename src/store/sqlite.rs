@@ -2,7 +2,12 @@
 //! ids are texts, a batch travels as one JSON text where Postgres takes arrays.
 
 pub mod credits;
+pub mod oauth_challenge;
 pub mod oauth_client;
+pub mod oauth_device;
+pub mod oauth_event;
+pub mod oauth_grant;
+pub mod oauth_session;
 pub mod rate;
 pub mod rejected;
 pub mod report;

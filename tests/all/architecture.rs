@@ -58,7 +58,7 @@ const OUTSIDE: [(&str, &[&str]); 9] = [
     ("josekit", &["jose"]),
     ("openssl", &["jose", "oauth"]),
     ("sqlx", &["store"]),
-    ("alloy", &["chain", "model"]),
+    ("alloy", &["chain", "model", "wallet"]),
     ("subxt", &["chain"]),
     ("sp_core", &["model", "wallet"]),
 ];

@@ -119,3 +119,73 @@ async fn balances_come_from_the_contract() {
     let gone = evm.balance(contract, holder, plan).await.unwrap_err();
     assert_eq!(gone.fault, Fault::Transport, "{gone}");
 }
+
+/// A wallet that takes a signature for its own if it begins with what was signed; anything else it throws at.
+///
+/// ```text
+/// 00 push1 64 calldataload push1 04 calldataload eq push1 0e jumpi push1 00 dup1 revert
+/// 0e jumpdest push4 1626ba7e push1 e0 shl push1 00 mstore push1 20 push1 00 return
+/// ```
+const WALLET: &str = "601f80600b6000396000f3606435600435146\
+    00e57600080fd5b631626ba7e60e01b60005260206000f3";
+
+/// A contract that deploys what it is sent, behind a salt, at an address that depends on both alone. Anvil has it.
+const DEPLOYER: &str = "0x4e59b44847b379578588920ca78fbf26c0b4956c";
+
+#[tokio::test]
+async fn contracts_say_which_signatures_are_theirs() {
+    use alloy::{
+        primitives::{Address, Bytes},
+        sol_types::SolValue as _,
+    };
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let anvil = Anvil::start();
+    let receipt = anvil.send(json!({"data": format!("0x{WALLET}")})).await;
+    let wallet: EvmAddress = receipt["contractAddress"].as_str().unwrap().parse().unwrap();
+    let evm = Evm::new(&Options { url: anvil.url.clone(), http: patience() }).unwrap();
+    let (signed, other) = ([0x5a; 32], [0x5b; 32]);
+    let nobody = EvmAddress([9; 20]);
+    let accepts = async |account, digest, signature: &[u8]| evm.accepts_signature(account, digest, signature).await;
+
+    assert_eq!(accepts(wallet, signed, &signed).await, Ok(true));
+    assert_eq!(accepts(wallet, signed, &[signed.as_slice(), b"and more"].concat()).await, Ok(true));
+    assert_eq!(accepts(wallet, signed, &other).await, Ok(false), "a contract that throws has said no");
+    assert_eq!(accepts(wallet, signed, &[]).await, Ok(false));
+    assert_eq!(accepts(nobody, signed, &signed).await, Ok(false), "there is no contract");
+    assert_eq!(accepts(wallet, signed, &vec![0x5a; 20_000]).await, Ok(false), "too long to be asked for");
+
+    // ERC-6492: not deployed yet.
+    let code = alloy::hex::decode(WALLET).unwrap();
+    let deployer: Address = DEPLOYER.parse().unwrap();
+    let salt = [7; 32];
+    let address = deployer.create2_from_code(salt, &code);
+    let account = EvmAddress(address.into());
+    let deploy = Bytes::from([salt.as_slice(), &code].concat());
+    let wrap = |factory: Address, deploy: &Bytes, inner: &[u8]| {
+        let inner = Bytes::copy_from_slice(inner);
+        let mut wrapped = (factory, deploy.clone(), inner).abi_encode_params();
+        wrapped.extend([0x64, 0x92].repeat(16));
+        wrapped
+    };
+    assert_eq!(accepts(account, signed, &signed).await, Ok(false), "not deployed");
+    assert_eq!(accepts(account, signed, &wrap(deployer, &deploy, &signed)).await, Ok(true));
+    assert_eq!(accepts(account, other, &wrap(deployer, &deploy, &signed)).await, Ok(false));
+    assert_eq!(accepts(account, signed, &wrap(deployer, &deploy, &other)).await, Ok(false));
+    assert_eq!(accepts(nobody, signed, &wrap(deployer, &deploy, &signed)).await, Ok(false), "it deploys another one");
+    assert_eq!(
+        accepts(account, signed, &wrap(Address::ZERO, &deploy, &signed)).await,
+        Ok(false),
+        "that deploys nothing"
+    );
+    assert_eq!(
+        accepts(wallet, signed, &wrap(Address::ZERO, &Bytes::new(), &signed)).await,
+        Ok(true),
+        "deployed already"
+    );
+    assert_eq!(accepts(account, signed, &[0x64, 0x92].repeat(16)).await, Ok(false), "nothing before the mark");
+    assert_eq!(accepts(account, signed, &[[0xff; 96].as_slice(), &[0x64, 0x92].repeat(16)].concat()).await, Ok(false));
+    assert_eq!(anvil.rpc("eth_getCode", json!([address, "latest"])).await, "0x", "nothing stays");
+
+    drop(anvil);
+    assert_eq!(accepts(wallet, signed, &signed).await.unwrap_err().fault, Fault::Transport, "nobody knows");
+}

@@ -23,6 +23,7 @@ mod forwarding;
 mod introspect;
 #[cfg(test)]
 mod store;
+mod store_oauth;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -1,0 +1,17 @@
+-- What happened at the authorization server, by client: for the statistics and the event list of the admin API. Accounts
+-- are kept as SHA-256 digests.
+create table oauth_event (
+    id          uuid        primary key,
+    occurred_at timestamptz not null,
+    client_id   text        not null,
+    kind        text        not null,
+    outcome     text        not null check (outcome in ('success', 'failure', 'rejected', 'pending')),
+    reason      text,
+    wallet      text,
+    subject     bytea,
+    scope       text        not null,
+    -- A JSON object.
+    detail      text        not null
+);
+create index oauth_event_client_id on oauth_event (client_id, occurred_at desc, id desc);
+create index oauth_event_occurred_at on oauth_event (occurred_at);

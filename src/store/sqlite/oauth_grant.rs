@@ -1,0 +1,249 @@
+//! Grants, codes and refresh tokens.
+
+use sqlx::{Row, SqliteConnection};
+use uuid::Uuid;
+
+use super::Database;
+use crate::store::{
+    Result,
+    grant::{Code, Digest, Grant, NewRefreshToken, RefreshToken},
+    row::GrantColumns,
+};
+
+pub async fn insert(connection: &mut SqliteConnection, grant: &Grant) -> Result<()> {
+    sqlx::query(
+        "
+        insert into oauth_grant
+               (id, client_id, account, signer, hotkey, coldkey, scope, resource, nonce, auth_time, expires_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        ",
+    )
+    .bind(grant.id.to_string())
+    .bind(&grant.client_id)
+    .bind(&grant.signer.account)
+    .bind(grant.signer.kind.as_str())
+    .bind(&grant.signer.hotkey)
+    .bind(&grant.signer.coldkey)
+    .bind(&grant.scope)
+    .bind(&grant.resource)
+    .bind(&grant.nonce)
+    .bind(grant.auth_time.saturating_mul(1_000_000))
+    .bind(grant.expires_at_micros)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A grant, and whether it was taken back.
+pub async fn find(database: &Database, id: &str) -> Result<Option<(Grant, bool)>> {
+    let row: Option<GrantColumns> = sqlx::query_as(
+        "
+        select id, client_id, account, signer, hotkey, coldkey, scope, resource, nonce,
+               auth_time / 1000000 as auth_time, expires_at, revoked_at is not null as revoked
+          from oauth_grant
+         where id = $1
+        ",
+    )
+    .bind(id)
+    .fetch_optional(&database.read)
+    .await?;
+    row.map(TryInto::try_into).transpose()
+}
+
+pub async fn code(database: &Database, digest: &Digest) -> Result<Option<Code>> {
+    let row = sqlx::query(
+        "
+        select grant_id, redirect_uri, code_challenge, redeemed_at is not null as redeemed, expires_at
+          from oauth_code
+         where digest = $1
+        ",
+    )
+    .bind(digest.as_slice())
+    .fetch_optional(&database.read)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let Some((grant, _)) = find(database, row.try_get("grant_id")?).await? else { return Ok(None) };
+    Ok(Some(Code {
+        grant,
+        redirect_uri: row.try_get("redirect_uri")?,
+        code_challenge: row.try_get("code_challenge")?,
+        expires_at_micros: row.try_get("expires_at")?,
+        redeemed: row.try_get("redeemed")?,
+    }))
+}
+
+pub async fn redeem_code(
+    database: &Database,
+    digest: &Digest,
+    token: &NewRefreshToken,
+    now_micros: i64,
+) -> Result<bool> {
+    let mut transaction = database.write.begin().await?;
+    let grant_id: Option<String> = sqlx::query_scalar(
+        "
+        update oauth_code
+           set redeemed_at = $2
+         where digest = $1 and redeemed_at is null and expires_at > $2
+           and exists (select 1 from oauth_grant where id = grant_id and revoked_at is null and expires_at > $2)
+        returning grant_id
+        ",
+    )
+    .bind(digest.as_slice())
+    .bind(now_micros)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(grant_id) = grant_id else { return Ok(false) };
+    insert_token(&mut transaction, &grant_id, None, token).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+pub async fn insert_token(
+    connection: &mut SqliteConnection,
+    grant_id: &str,
+    parent: Option<&Digest>,
+    token: &NewRefreshToken,
+) -> Result<()> {
+    sqlx::query("insert into oauth_refresh_token (digest, grant_id, parent, expires_at) values ($1, $2, $3, $4)")
+        .bind(token.digest.as_slice())
+        .bind(grant_id)
+        .bind(parent.map(Digest::as_slice))
+        .bind(token.expires_at_micros)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub async fn refresh_token(database: &Database, digest: &Digest) -> Result<Option<RefreshToken>> {
+    let row = sqlx::query("select grant_id, expires_at, used_at from oauth_refresh_token where digest = $1")
+        .bind(digest.as_slice())
+        .fetch_optional(&database.read)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let Some((grant, revoked)) = find(database, row.try_get("grant_id")?).await? else { return Ok(None) };
+    Ok(Some(RefreshToken {
+        grant,
+        expires_at_micros: row.try_get("expires_at")?,
+        used_at_micros: row.try_get("used_at")?,
+        revoked,
+    }))
+}
+
+pub async fn rotate(database: &Database, old: &Digest, new: &NewRefreshToken, now_micros: i64) -> Result<bool> {
+    let mut transaction = database.write.begin().await?;
+    let grant_id: Option<String> = sqlx::query_scalar(
+        "
+        update oauth_refresh_token
+           set used_at = $2
+         where digest = $1 and used_at is null and expires_at > $2
+           and exists (select 1 from oauth_grant where id = grant_id and revoked_at is null and expires_at > $2)
+        returning grant_id
+        ",
+    )
+    .bind(old.as_slice())
+    .bind(now_micros)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(grant_id) = grant_id else { return Ok(false) };
+    insert_token(&mut transaction, &grant_id, Some(old), new).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+pub async fn forgive(
+    database: &Database,
+    old: &Digest,
+    new: &NewRefreshToken,
+    used_since_micros: i64,
+    now_micros: i64,
+) -> Result<bool> {
+    let mut transaction = database.write.begin().await?;
+    let forgiven: Option<String> = sqlx::query_scalar(
+        "
+        update oauth_refresh_token
+           set forgiven_at = $2
+         where digest = $1 and used_at >= $3 and forgiven_at is null and expires_at > $2
+           and exists (select 1 from oauth_grant where id = grant_id and revoked_at is null and expires_at > $2)
+        returning grant_id
+        ",
+    )
+    .bind(old.as_slice())
+    .bind(now_micros)
+    .bind(used_since_micros)
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(grant_id) = forgiven else { return Ok(false) };
+    let replaced = sqlx::query("delete from oauth_refresh_token where parent = $1 and used_at is null")
+        .bind(old.as_slice())
+        .execute(&mut *transaction)
+        .await?;
+    // What it was exchanged for is in use, so its answer was not lost. Dropping the transaction undoes the first half.
+    if replaced.rows_affected() != 1 {
+        return Ok(false);
+    }
+    insert_token(&mut transaction, &grant_id, Some(old), new).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+pub async fn stands(database: &Database, id: Uuid, now_micros: i64) -> Result<bool> {
+    let stands = sqlx::query_scalar(
+        "
+        select exists (
+            select 1 from oauth_grant
+              join oauth_client on oauth_client.client_id = oauth_grant.client_id and oauth_client.active
+             where id = $1 and revoked_at is null and expires_at > $2
+        )
+        ",
+    )
+    .bind(id.to_string())
+    .bind(now_micros)
+    .fetch_one(&database.read)
+    .await?;
+    Ok(stands)
+}
+
+pub async fn revoke(database: &Database, id: Uuid, now_micros: i64) -> Result<bool> {
+    let done = sqlx::query("update oauth_grant set revoked_at = $2 where id = $1 and revoked_at is null")
+        .bind(id.to_string())
+        .bind(now_micros)
+        .execute(&database.write)
+        .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub async fn revoke_client(database: &Database, client_id: &str, now_micros: i64) -> Result<u64> {
+    let done = sqlx::query("update oauth_grant set revoked_at = $2 where client_id = $1 and revoked_at is null")
+        .bind(client_id)
+        .bind(now_micros)
+        .execute(&database.write)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Removes codes and refresh tokens that have expired, and grants that have ended or that nobody holds anything of; at
+/// most `limit` rows of each. An expired row is kept for a day: it tells that a use is the second one.
+pub async fn sweep(database: &Database, now_micros: i64, limit: u32) -> Result<u64> {
+    let then = now_micros.saturating_sub(86_400_000_000);
+    let mut removed = 0_u64;
+    for statement in [
+        "delete from oauth_code
+          where digest in (select digest from oauth_code where expires_at <= $1 limit $2)",
+        "delete from oauth_refresh_token
+          where digest in (select digest from oauth_refresh_token where expires_at <= $1 limit $2)",
+        "delete from oauth_grant
+          where id in (
+                select id
+                  from oauth_grant
+                 where expires_at <= $1
+                    or (auth_time <= $1
+                        and not exists (select 1 from oauth_code where grant_id = oauth_grant.id)
+                        and not exists (select 1 from oauth_refresh_token where grant_id = oauth_grant.id)
+                        and not exists (select 1 from oauth_device where grant_id = oauth_grant.id))
+                 limit $2)",
+    ] {
+        let done = sqlx::query(statement).bind(then).bind(limit).execute(&database.write).await?;
+        removed = removed.saturating_add(done.rows_affected());
+    }
+    Ok(removed)
+}
