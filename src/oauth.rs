@@ -15,6 +15,7 @@ pub mod claims;
 pub mod client;
 pub mod consent;
 pub mod cors;
+pub mod demo;
 pub mod device;
 pub mod direct;
 pub mod error;
