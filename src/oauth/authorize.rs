@@ -103,7 +103,7 @@ async fn answer(state: State, headers: HeaderMap, request: Option<Request>) -> R
 
 /// Who asks, if it is a client and the answer goes to an address of its own, letter by letter.
 async fn trusted(state: &State, request: &Request) -> Result<Arc<Client>, Wrong> {
-    let (Some(id), Some(uri)) = (filled(&request.client_id), filled(&request.redirect_uri)) else {
+    let (Some(id), Some(uri)) = (filled(request.client_id.as_ref()), filled(request.redirect_uri.as_ref())) else {
         return Err(wrong("invalid_request", "Bad Request", "client_id and redirect_uri are required"));
     };
     let client = state.clients.active(id).await.map_err(|error| {
@@ -123,7 +123,7 @@ async fn trusted(state: &State, request: &Request) -> Result<Arc<Client>, Wrong>
 
 /// Checks the rest, and begins.
 async fn begin(state: &State, headers: &HeaderMap, request: &Request, client: &Client) -> Result<Response, Wrong> {
-    match filled(&request.response_type) {
+    match filled(request.response_type.as_ref()) {
         Some("code") => {}
         None => return Err(wrong("invalid_request", "Bad Request", "response_type is required")),
         Some(_) => return Err(wrong("unsupported_response_type", "Bad Request", "response_type must be code")),
@@ -180,8 +180,8 @@ async fn begin(state: &State, headers: &HeaderMap, request: &Request, client: &C
 
 /// S256 or nothing; nothing only for clients that have a secret (RFC 7636, RFC 9700 section 2.1.1).
 fn check_pkce(request: &Request, client: &Client) -> Result<(), Wrong> {
-    let method = filled(&request.code_challenge_method);
-    let Some(challenge) = filled(&request.code_challenge) else {
+    let method = filled(request.code_challenge_method.as_ref());
+    let Some(challenge) = filled(request.code_challenge.as_ref()) else {
         if client.is_public() {
             return Err(wrong("invalid_request", "PKCE Required", "code_challenge with method S256 is required"));
         }
@@ -217,7 +217,7 @@ fn check_texts(request: &Request) -> Result<(), Wrong> {
 }
 
 fn scopes(state: &State, request: &Request, client: &Client) -> Result<Vec<Scope>, Wrong> {
-    let texts: Vec<&str> = match filled(&request.scope) {
+    let texts: Vec<&str> = match filled(request.scope.as_ref()) {
         None => Vec::new(),
         Some(scope) => scope.split(' ').collect(),
     };
@@ -236,8 +236,8 @@ fn scopes(state: &State, request: &Request, client: &Client) -> Result<Vec<Scope
     Ok(scopes)
 }
 
-fn filled(field: &Option<String>) -> Option<&str> {
-    field.as_deref().filter(|text| !text.is_empty())
+fn filled(field: Option<&String>) -> Option<&str> {
+    field.map(String::as_str).filter(|text| !text.is_empty())
 }
 
 fn short(text: &str) -> &str {

@@ -95,10 +95,10 @@ async fn callback(
     if challenge.account.is_some_and(|bound| bound != account.text()) {
         return Err(Error::unauthorized("The challenge was issued for another address"));
     }
-    let signed = account.verify(&state, &request.nonce, &request.signature).await;
-    verified(&state, &client, account, &session.scope, signed.is_ok());
-    signed?;
-    let signer = sign_in::checked(&state, account, &session.scope).await?;
+    let proof = account.verify(&state, &request.nonce, &request.signature).await;
+    verified(&state, &client, account, &session.scope, proof.is_ok());
+    proof?;
+    let signer = sign_in::checked(&state, account, &session.scope)?;
     let scopes = asked::scopes(&asked::split(&session.scope), state.settings.network)?;
     asked::allowed(&scopes, &client)?;
     let now = clock::now_micros();

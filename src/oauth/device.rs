@@ -218,10 +218,10 @@ async fn confirm(
     if challenge.account.is_some_and(|bound| bound != account.text()) {
         return Err(Error::unauthorized("The challenge was issued for another address"));
     }
-    let signed = account.verify(&state, &request.nonce, &request.signature).await;
-    verified(&state, &client, account, &device.scope, signed.is_ok());
-    signed?;
-    let signer = sign_in::checked(&state, account, &device.scope).await?;
+    let proof = account.verify(&state, &request.nonce, &request.signature).await;
+    verified(&state, &client, account, &device.scope, proof.is_ok());
+    proof?;
+    let signer = sign_in::checked(&state, account, &device.scope)?;
     let now = clock::now_micros();
     let grant = Grant {
         id: opaque::uuid().map_err(|error| Error::internal(&error))?,

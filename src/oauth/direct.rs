@@ -79,6 +79,7 @@ async fn verify(Extract(state): Extract<State>, Body(request): Body<Verify>) -> 
 }
 
 /// An answer that nobody shall remember.
+#[must_use]
 pub fn private(document: serde_json::Value) -> Response {
     ([(header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")], Json(document)).into_response()
 }

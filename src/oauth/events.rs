@@ -72,7 +72,7 @@ impl Events {
             scope: happened.scope.to_owned(),
             detail,
         };
-        if queue.try_send(event).is_err() && self.lost.fetch_add(1, Relaxed) % 1024 == 0 {
+        if queue.try_send(event).is_err() && self.lost.fetch_add(1, Relaxed).is_multiple_of(1024) {
             tracing::warn!("events of the authorization server come faster than they can be written, and are lost");
         }
     }

@@ -45,7 +45,7 @@ impl WalletFacts {
     ///
     /// # Errors
     /// 503.
-    pub async fn signer(&self, account: Account) -> Result<Signer, Error> {
+    pub fn signer(&self, account: Account) -> Result<Signer, Error> {
         let text = account.text();
         let Account::Substrate(key) = account else {
             return Ok(Signer { account: text, kind: SignerKind::Evm, hotkey: None, coldkey: None });
@@ -65,7 +65,7 @@ impl WalletFacts {
     ///
     /// # Errors
     /// 403 if something is not, 503 if it cannot be found out.
-    pub async fn check(&self, scopes: &[Scope], _signer: &Signer) -> Result<(), Error> {
+    pub fn check(&self, scopes: &[Scope], _: &Signer) -> Result<(), Error> {
         match scopes.iter().find(|scope| *scope.kind() != Kind::OpenId) {
             None => Ok(()),
             Some(scope) => Err(Error::unavailable(format!("Scope {scope} cannot be verified now; try again later"))),

@@ -8,12 +8,11 @@ mod assets;
 use askama::Template;
 use axum::{
     Router,
-    extract::{Query, State as Extract},
+    extract::{RawQuery, State as Extract},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
-use serde::Deserialize;
 use url::Url;
 
 use super::{
@@ -219,15 +218,11 @@ pub fn is_wanted(headers: &HeaderMap) -> bool {
     accepted.split(',').any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "text/html"))
 }
 
-#[derive(Deserialize)]
-struct Shown {
-    #[serde(default)]
-    user_code: String,
-}
-
 /// Where users enter what a device shows (RFC 8628 §3.3).
-async fn device(Extract(state): Extract<State>, query: Option<Query<Shown>>) -> Response {
-    let code = query.map(|Query(shown)| shown.user_code).unwrap_or_default();
+async fn device(Extract(state): Extract<State>, RawQuery(query): RawQuery) -> Response {
+    let query = query.unwrap_or_default();
+    let code = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "user_code");
+    let code = code.map(|(_, code)| code).unwrap_or_default();
     let page = Device {
         frame: Frame::new(&state.settings),
         user_code: code.chars().filter(|c| c.is_ascii_graphic()).take(16).collect(),

@@ -119,18 +119,18 @@ pub async fn signer(
     scope: &str,
 ) -> Result<Signer, Error> {
     account.verify(state, message, unverified_signature).await?;
-    checked(state, account, scope).await
+    checked(state, account, scope)
 }
 
 /// What a wallet is, if all that is asked for is true of it.
 ///
 /// # Errors
 /// 400, 403 or 503.
-pub async fn checked(state: &State, account: Account, scope: &str) -> Result<Signer, Error> {
+pub fn checked(state: &State, account: Account, scope: &str) -> Result<Signer, Error> {
     let scopes = asked::scopes(&asked::split(scope), state.settings.network)?;
     asked::suit(&scopes, account.method())?;
-    let signer = state.facts.signer(account).await?;
-    state.facts.check(&scopes, &signer).await?;
+    let signer = state.facts.signer(account)?;
+    state.facts.check(&scopes, &signer)?;
     Ok(signer)
 }
 

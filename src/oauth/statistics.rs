@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{Error, State};
 use crate::{
-    model::{client::Client, clock},
+    model::{address::hex_into, client::Client, clock},
     store::event::{ClientStats, Counts, Event},
 };
 
@@ -125,7 +125,11 @@ async fn events(
 }
 
 fn shown(event: &Event) -> Value {
-    let digits = |digest: &[u8; 32]| digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>();
+    let digits = |digest: &[u8; 32]| {
+        let mut digits = Vec::new();
+        hex_into(&mut digits, digest.get(..8).unwrap_or_default());
+        String::from_utf8(digits).unwrap_or_default()
+    };
     json!({
         "id": event.id,
         "occurred_at": moment(event.at_micros),

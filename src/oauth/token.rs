@@ -162,8 +162,8 @@ fn remember(state: &State, client: &Client, kind: GrantType, issued: &Result<Iss
 }
 
 /// A field that this grant needs.
-fn required<'r>(field: &'r Option<String>, name: &'static str) -> Result<&'r str, Error> {
-    let given = field.as_deref().filter(|text| !text.is_empty());
+fn required<'r>(field: Option<&'r String>, name: &'static str) -> Result<&'r str, Error> {
+    let given = field.map(String::as_str).filter(|text| !text.is_empty());
     given.ok_or_else(|| Error::oauth(Code::InvalidRequest, format!("{name} is required")))
 }
 

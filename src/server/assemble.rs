@@ -146,15 +146,14 @@ async fn migrate(store: &Store) -> anyhow::Result<()> {
 }
 
 /// Certificates in a file.
-fn pem(path: &Option<std::path::PathBuf>) -> anyhow::Result<Option<Vec<u8>>> {
-    let read = |path: &std::path::PathBuf| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
-    path.as_ref().map(read).transpose()
+fn pem(path: Option<&std::path::PathBuf>) -> anyhow::Result<Option<Vec<u8>>> {
+    path.map(|path| std::fs::read(path).with_context(|| format!("reading {}", path.display()))).transpose()
 }
 
 /// The Ethereum node, if there is one.
 fn node(config: &Config) -> anyhow::Result<Option<evm::Options>> {
     let Some(node) = &config.chain else { return Ok(None) };
-    let http = chain::http::Options { timeout: node.timeout, extra_ca_pem: pem(&node.ca)? };
+    let http = chain::http::Options { timeout: node.timeout, extra_ca_pem: pem(node.ca.as_ref())? };
     Ok(Some(evm::Options { url: node.rpc.expose().clone(), http }))
 }
 
@@ -173,7 +172,7 @@ fn facts(config: &Config, outside: &Handle) -> anyhow::Result<Facts> {
         None => None,
         Some(market) => Some(marketplace::Options {
             url: market.url.clone(),
-            http: http(market.timeout, pem(&market.ca)?),
+            http: http(market.timeout, pem(market.ca.as_ref())?),
             answer_limit: usize::try_from(market.max_body_bytes)?,
         }),
     };

@@ -78,7 +78,9 @@ mod tests {
 
     const MESSAGE: &[u8] = b"what is signed";
 
-    fn signers() -> [(Scheme, Hotkey, Box<dyn Fn(&[u8]) -> [u8; 64]>); 2] {
+    type Sign = Box<dyn Fn(&[u8]) -> [u8; 64]>;
+
+    fn signers() -> [(Scheme, Hotkey, Sign); 2] {
         let sr25519 = sr25519::Pair::from_string("//Alice", None).unwrap();
         let ed25519 = ed25519::Pair::from_string("//Alice", None).unwrap();
         [
@@ -145,8 +147,9 @@ mod tests {
 
     #[test]
     fn an_account_that_is_no_key_is_told_apart_from_a_forgery() {
-        let alice = sr25519::Pair::from_string("//Alice", None).unwrap().public();
-        for (account, scheme) in [([0xff; 32], Scheme::Sr25519), (alice.0, Scheme::Ed25519)] {
+        let mut two = [0; 32];
+        two[0] = 2; // no point of the curve has this y
+        for (account, scheme) in [([0xff; 32], Scheme::Sr25519), (two, Scheme::Ed25519)] {
             assert_eq!(verify(&Hotkey(account), scheme, MESSAGE, &[0; 64]), Err(NotSigned::NotAKey), "{scheme:?}");
         }
     }

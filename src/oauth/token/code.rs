@@ -18,7 +18,7 @@ use crate::{
 };
 
 pub async fn exchange(state: &State, client: &Client, request: &Request) -> Result<Issued, Error> {
-    let unverified = required(&request.code, "code")?;
+    let unverified = required(request.code.as_ref(), "code")?;
     let unknown = || invalid_grant("Invalid or expired authorization code");
     let digest = opaque::presented(Kind::Code, unverified).ok_or_else(unknown)?;
     let code = state.store.code(&digest).await?.ok_or_else(unknown)?;

@@ -14,7 +14,7 @@ use crate::{
 };
 
 pub async fn exchange(state: &State, client: &Client, request: &Request) -> Result<Issued, Error> {
-    let unverified = required(&request.device_code, "device_code")?;
+    let unverified = required(request.device_code.as_ref(), "device_code")?;
     let unknown = || invalid_grant("Unknown device code").or_as_replaced(StatusCode::NOT_FOUND, "Not Found");
     let digest = opaque::presented(Kind::DeviceCode, unverified).ok_or_else(unknown)?;
     let now = clock::now_micros();
@@ -33,7 +33,7 @@ pub async fn exchange(state: &State, client: &Client, request: &Request) -> Resu
         Poll::Approved(grant) => *grant,
     };
     let (token, kept) = issue::refresh_token(state, &granted)?;
-    let grant = narrowed(state, verified_again(state, granted).await?, request)?;
+    let grant = narrowed(state, verified_again(state, granted)?, request)?;
     if !state.store.redeem_device(&digest, &kept, now).await? {
         return Err(unknown());
     }

@@ -22,7 +22,7 @@ use crate::{
 const AT_ONCE_MICROS: i64 = 2_000_000;
 
 pub async fn exchange(state: &State, client: &Client, request: &Request) -> Result<Issued, Error> {
-    let unverified = required(&request.refresh_token, "refresh_token")?;
+    let unverified = required(request.refresh_token.as_ref(), "refresh_token")?;
     let unknown = || invalid_grant("Invalid or expired refresh token");
     let digest = opaque::presented(Kind::RefreshToken, unverified).ok_or_else(unknown)?;
     let old = state.store.refresh_token(&digest).await?.ok_or_else(unknown)?;
@@ -37,7 +37,7 @@ pub async fn exchange(state: &State, client: &Client, request: &Request) -> Resu
         return Err(unknown());
     }
     let forgive = used_again(state, &old, now).await?;
-    let grant = narrowed(state, verified_again(state, old.grant.clone()).await?, request)?;
+    let grant = narrowed(state, verified_again(state, old.grant.clone())?, request)?;
     let (token, kept) = issue::refresh_token(state, &old.grant)?;
     let exchanged = match forgive {
         None => state.store.rotate_refresh_token(&digest, &kept, now).await?,
@@ -67,12 +67,12 @@ async fn used_again(state: &State, old: &RefreshToken, now: i64) -> Result<Optio
 }
 
 /// What was true of a Bittensor wallet must still be. Of an Ethereum wallet nothing is known but that it signed.
-pub async fn verified_again(state: &State, grant: Grant) -> Result<Grant, Error> {
+pub fn verified_again(state: &State, grant: Grant) -> Result<Grant, Error> {
     if grant.signer.kind == SignerKind::Evm {
         return Ok(grant);
     }
     let account = Account::parse(&grant.signer.account)?;
-    let signer = sign_in::checked(state, account, &grant.scope).await?;
+    let signer = sign_in::checked(state, account, &grant.scope)?;
     Ok(Grant { signer, ..grant })
 }
 
