@@ -175,6 +175,8 @@ impl DecisionPoint {
         let upstream = match route.target {
             RouteTarget::Upstream(index) => Some(index),
             RouteTarget::Token => None,
+            // Answered by ourselves, and never forwarded.
+            RouteTarget::AuthorizationServer => return Err(Denial::NoRoute),
         };
         match (identity, upstream) {
             (Some(identity), _) => {

@@ -1,8 +1,10 @@
 //! The command line: which subcommand, with which configuration, and how an error is shown.
 
+mod client;
 mod credits;
 mod demo;
 mod health;
+mod key;
 mod token;
 mod usage;
 
@@ -82,6 +84,12 @@ enum Command {
     /// What was used, and what it cost.
     #[command(subcommand)]
     Usage(usage::Command),
+    /// Applications that users may sign in to.
+    #[command(subcommand)]
+    Client(client::Command),
+    /// Keys that the authorization server signs with.
+    #[command(subcommand)]
+    Key(key::Command),
     /// Ask a running gateway whether it is alive: the health check of the container image.
     Health,
     /// Show a paid request going through, with a gateway and a service of its own.
@@ -140,6 +148,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Token(command)) => token::run(&command, &sources.load()?),
         Some(Command::Credits(command)) => credits::run(&command, &sources.load()?),
         Some(Command::Usage(command)) => usage::run(command, &sources.load()?),
+        Some(Command::Client(command)) => client::run(command, &sources.load()?),
+        Some(Command::Key(command)) => key::run(&command, &sources.load()?),
         Some(Command::Health) => health::run(&sources),
         Some(Command::Demo(options)) => demo::run(&options),
         None => Ok(()),

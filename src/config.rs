@@ -40,7 +40,7 @@ pub use self::{
     credits::CreditSettings,
     database::{Database, DatabaseTarget},
     egress::{Egress, Timeouts},
-    environment::{Environment, VARIABLES},
+    environment::{AUTH_GATEWAY_VARIABLES, Environment, VARIABLES},
     error::{ConfigError, Mistake},
     listener::{CertificateFiles, Introspection, Listener, Tls},
     log::{Log, LogFormat, LogLevel},
@@ -198,6 +198,9 @@ fn read(root: &Section<'_>) -> Config {
     let (mut routes, route_places): (Vec<_>, _) = routes.unzip();
     if context.drop_in() {
         routes.push(Route::drop_in());
+    }
+    if context.replaced().auth_gateway {
+        routes.push(Route::authorization_server());
     }
     let config = Config {
         database: Database::read(&root.section("database"), &server.data_dir, usage.report.is_some()),

@@ -121,20 +121,24 @@ pub fn router(state: State) -> Router {
         .merge(device::routes(&state))
         .merge(page::routes())
         .merge(metadata::routes());
+    let router = with_fallbacks(router);
     finish(router.layer(middleware::from_fn_with_state(state.clone(), cors::answer)), state)
 }
 
 /// The listener for administrators: the admin API, health and metadata.
 pub fn admin_router(state: State) -> Router {
     let admin = admin::routes(&state).layer(middleware::from_fn_with_state(state.clone(), rates::limit_requests));
-    finish(Router::new().merge(admin).merge(metadata::routes()), state)
+    finish(with_fallbacks(Router::new().merge(admin).merge(metadata::routes())), state)
+}
+
+/// To come before the layers, which would otherwise not be around what is not there.
+fn with_fallbacks(router: Router<State>) -> Router<State> {
+    router.fallback(error::not_found).method_not_allowed_fallback(error::method_not_allowed)
 }
 
 /// What stands around all endpoints: who is calling, how errors are told, how large a body may be.
 fn finish(router: Router<State>, state: State) -> Router {
     router
-        .fallback(error::not_found)
-        .method_not_allowed_fallback(error::method_not_allowed)
         .layer(axum::extract::DefaultBodyLimit::max(state.settings.max_body_bytes))
         .layer(middleware::from_fn_with_state(state.clone(), address::find))
         .layer(middleware::from_fn_with_state(state.clone(), error::render))

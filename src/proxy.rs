@@ -9,6 +9,7 @@ pub mod context;
 pub mod front;
 pub mod headers;
 mod ids;
+pub mod local;
 pub mod request;
 pub mod respond;
 pub mod routes;
@@ -35,13 +36,14 @@ use self::{
     answer::{announces_credits, content_length, has_no_body, reported},
     context::{Context, Metered, NormalTarget},
     headers::{Authorization as Passed, IdentityHeaders, Told},
+    local::Local,
     routes::Routes,
     upstream::{NoWay, Upstreams},
 };
 use crate::{
     authn::{Authorization, Presented, nevermined::TokenVerifier},
     authz::{Asked, DecisionPoint, Destination, Permit},
-    config::{Compatibility, CredentialKind, WhenFull},
+    config::{Compatibility, CredentialKind, RouteTarget, WhenFull},
     metrics::{Metrics, RouteMetrics},
     model::{
         clock::{self, Timestamp},
@@ -89,6 +91,8 @@ pub struct Gateway {
     pub access_log: Option<Arc<AccessLog>>,
     /// Names of the listeners, by what they are bound to.
     pub listeners: Vec<(std::net::SocketAddr, Arc<str>)>,
+    /// Answers on routes of the authorization server. None: there are no such routes.
+    pub authorization_server: Option<Local>,
     /// Makes request ids.
     pub ids: Ids,
 }
@@ -104,6 +108,9 @@ impl Gateway {
         let forward = screened.forward_origin.is_some();
         let route = serving.routes.find(&request.method, screened.host, path, forward).ok_or(Denial::NoRoute)?;
         ctx.route = Some(Arc::clone(route));
+        if route.config.target == RouteTarget::AuthorizationServer {
+            return Ok(Verdict::Local);
+        }
         if route.config.cors.is_some() && respond::is_preflight(request) {
             return Ok(Verdict::Preflight);
         }
@@ -184,6 +191,8 @@ enum Verdict {
     Forward,
     /// It is a browser's question, which is answered here.
     Preflight,
+    /// The authorization server answers it: who may ask is for it to find out.
+    Local,
 }
 
 #[async_trait]
@@ -220,6 +229,10 @@ impl ProxyHttp for Gateway {
         let cors = ctx.route.as_ref().and_then(|route| route.config.cors.as_ref());
         match verdict {
             Ok(Verdict::Forward) => Ok(false),
+            Ok(Verdict::Local) => match &self.authorization_server {
+                Some(local) => local::answer(session, local, ctx).await.map(|()| true),
+                None => Err(Error::explain(ErrorType::InternalError, "there is no authorization server")),
+            },
             Ok(Verdict::Preflight) => {
                 if let Some(cors) = cors {
                     respond::preflight(session, cors).await?;

@@ -34,6 +34,7 @@ use crate::{
     proxy::{
         Gateway, Ids,
         front::{Door, FrontDoor, Limits},
+        local::Local,
     },
     store::Store,
     telemetry::AccessLog,
@@ -81,8 +82,13 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
 
     let authorization_server = authorization_server(config, &rooms.store, &outside)?;
     if let Some(state) = &authorization_server {
-        serve_authorization_server(&outside, state)?;
         outside.spawn(lifecycle::watch_signing_keys(Arc::clone(&state.keys)));
+        let retention = state.settings.events.retention;
+        outside.spawn(lifecycle::keep_authorization_server(state.store.clone(), retention));
+        if let Some(address) = state.settings.admin_address {
+            let router = oauth::admin_router(state.clone());
+            serve_router(&outside, address, router).context("the authorization server's admin listener")?;
+        }
     }
 
     let gateway = Gateway {
@@ -93,6 +99,11 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         metrics: Arc::clone(&metrics),
         access_log: access_log.clone(),
         listeners: config.listeners.iter().map(|listener| (listener.address, listener.name.as_str().into())).collect(),
+        authorization_server: authorization_server.map(|state| Local {
+            max_body_bytes: state.settings.max_body_bytes,
+            router: oauth::router(state),
+            outside: outside.handle().clone(),
+        }),
         ids: Ids::default(),
     };
     let reloaded = assemble::Reloading {
@@ -120,17 +131,6 @@ fn authorization_server(config: &Config, store: &Store, outside: &Runtime) -> an
     let facts = assemble::wallet_facts(config)?;
     let events = oauth::Events::start(store.clone(), settings.events.enabled, outside.handle());
     Ok(Some(oauth::State::new(settings.clone(), Arc::new(keys), store.clone(), facts, events)))
-}
-
-fn serve_authorization_server(outside: &Runtime, state: &oauth::State) -> anyhow::Result<()> {
-    if let Some(address) = state.settings.address {
-        serve_router(outside, address, oauth::router(state.clone())).context("the authorization server")?;
-    }
-    if let Some(address) = state.settings.admin_address {
-        let router = oauth::admin_router(state.clone());
-        serve_router(outside, address, router).context("the authorization server's admin listener")?;
-    }
-    Ok(())
 }
 
 /// Hands over to Pingora, which returns only to end the process.

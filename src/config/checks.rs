@@ -34,14 +34,14 @@ pub(super) fn check(config: &Config, places: &Places<'_>) {
     check_addresses(config, places);
     check_names(config, places);
     check_routes(config, places);
+    check_authorization_server(config, places);
     check_sources(config, places);
 }
 
 fn check_addresses(config: &Config, places: &Places<'_>) {
     let context = places.root.context;
     // With another mistake, that one may be the reason.
-    let alone = config.oauth.as_ref().is_some_and(|oauth| oauth.address.is_some());
-    if config.listeners.is_empty() && config.introspection.is_none() && !alone && context.no_mistakes() {
+    if config.listeners.is_empty() && config.introspection.is_none() && context.no_mistakes() {
         places.root.mistake("listener", "there is nothing to do: neither a [[listener]] nor an [introspection]");
     }
     let mut all: Vec<(SocketAddr, String, Spot)> = Vec::new();
@@ -50,6 +50,10 @@ fn check_addresses(config: &Config, places: &Places<'_>) {
     }
     if let Some(address) = config.admin {
         all.push((address, "the admin listener".into(), places.root.spot_below("admin", "address")));
+    }
+    if let Some(address) = config.oauth.as_ref().and_then(|oauth| oauth.admin_address) {
+        let spot = places.root.spot_below("oauth", "admin_address");
+        all.push((address, "the authorization server's admin listener".into(), spot));
     }
     if let Some(introspection) = config.introspection {
         let spot = places.root.spot_below("introspection", "address");
@@ -110,6 +114,9 @@ fn check_routes(config: &Config, places: &Places<'_>) {
         if route.target == RouteTarget::Token && !describes(config, places) {
             section.mistake("upstream", "\"token\" needs a [marketplace] or a [[service]] that describes services");
         }
+        if route.target == RouteTarget::AuthorizationServer && config.oauth.is_none() && !places.root.has("oauth") {
+            section.mistake("upstream", "\"authorization-server\" needs an [oauth] section");
+        }
         if takes_tokens && !described(route) {
             section.mistake("services", "one of them is not a [[service]], and there is no [marketplace] to ask");
         }
@@ -124,6 +131,15 @@ fn check_routes(config: &Config, places: &Places<'_>) {
 fn describes(config: &Config, places: &Places<'_>) -> bool {
     let marketplace = config.marketplace.is_some() || places.root.has("marketplace");
     marketplace || !config.services.is_empty() || places.root.has("service")
+}
+
+/// An authorization server that no request reaches would be forgotten.
+fn check_authorization_server(config: &Config, places: &Places<'_>) {
+    let all_read = places.routes_written == config.routes.len();
+    let reached = config.routes.iter().any(|route| route.target == RouteTarget::AuthorizationServer);
+    if config.oauth.is_some() && !places.root.context.replaced().auth_gateway && all_read && !reached {
+        places.root.mistake("oauth", "needs a [[route]] with `upstream = \"authorization-server\"`");
+    }
 }
 
 fn check_sources(config: &Config, places: &Places<'_>) {

@@ -59,7 +59,7 @@ impl Database {
         }
         Self {
             target,
-            migrate_at_start: section.or("migrate_at_start", true),
+            migrate_at_start: section.or("migrate_at_start", true) && !migrations_forbidden(section.context),
             max_connections: section.within("max_connections", 1..=1000, 8),
             timeout: section.or("timeout", Timeout(Duration::from_secs(10))).0,
             access_tables: access_tables.map_or(postgres && !reports, |found| found.value),
@@ -82,6 +82,12 @@ fn read_target(section: &Section<'_>) -> Result<Option<DatabaseTarget>, Recorded
         context.mistake(&at, message);
         Recorded
     })
+}
+
+/// Only the exact word was true to the auth gateway.
+fn migrations_forbidden(context: &Context<'_>) -> bool {
+    let alone = context.replaced().auth_gateway;
+    alone && context.variable("RUN_MIGRATIONS").is_some_and(|found| found.value != "true")
 }
 
 /// Whether the environment names a Postgres database.

@@ -1,7 +1,11 @@
 //! The environment, as an argument, and the table of the variables we know.
 
+mod auth_gateway;
+
 use std::collections::BTreeMap;
 
+pub use self::auth_gateway::AUTH_GATEWAY_VARIABLES;
+pub(super) use self::auth_gateway::AUTH_GATEWAY_WITHOUT_EFFECT;
 use super::Flags;
 
 /// Environment variables. The real ones come from [`Environment::from_process`]; a test brings its own.
@@ -34,24 +38,12 @@ const OF_NEVERMINED: [&str; 9] = [
     "BACKEND_API_URI",
     "PROXY_AUTH_TOKEN",
 ];
-const OF_AUTH_GATEWAY: [&str; 9] = [
-    "RSA_PRIVATE_KEY_BASE64",
-    "RSA_PRIVATE_KEY_PATH",
-    "RSA_PUBLIC_KEY_BASE64",
-    "RSA_PUBLIC_KEY_PATH",
-    "JWT_ISSUER",
-    "JWT_AUDIENCE",
-    "JWT_AUTH_CODE_EXPIRY",
-    "ADMIN_API_KEY",
-    "VERIFICATION_URI",
-];
-
 impl Replaced {
     pub(super) fn by(without_file: bool, variables: &Variables) -> Self {
         let any = |names: &[&str]| {
             names.iter().any(|name| variables.get(*name).is_some_and(|variable| !variable.value.is_empty()))
         };
-        let auth_gateway = without_file && any(&OF_AUTH_GATEWAY);
+        let auth_gateway = without_file && any(&auth_gateway::ITS_OWN);
         Self { nevermined: without_file && (!auth_gateway || any(&OF_NEVERMINED)), auth_gateway }
     }
 }
@@ -143,13 +135,6 @@ pub const VARIABLES: [(&str, &str); 32] = [
     ("TOLLGATE_JWT_PHRASE_PREVIOUS", "the phrase before, still valid during a rotation †"),
     ("TOLLGATE_ACCESS_TABLES", "`false`: leave the tables of the replaced burner alone"),
     ("TOLLGATE_LOG", "log level: error, warn, info, debug or trace (info); wins over VERBOSE"),
-];
-
-/// Variables of the auth gateway that change nothing here, and why. Each that is set is warned of.
-pub(super) const AUTH_GATEWAY_WITHOUT_EFFECT: [(&str, &str); 3] = [
-    ("MIGRATIONS_DIR", "the migrations are in the program"),
-    ("APP_VERSION", "the program knows its version"),
-    ("GIT_COMMIT", "the program knows its version"),
 ];
 
 /// Variables of the replaced system that change nothing here, and why. In drop-in mode each that is set is warned of.

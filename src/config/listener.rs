@@ -8,7 +8,7 @@ use std::{
 use super::{
     context::{Context, Spot},
     files::{self, Half},
-    oauth::metrics_address,
+    oauth,
     reader::Section,
     route::HostPattern,
     value::{Parse, Raw},
@@ -83,6 +83,11 @@ pub(super) fn read_all(root: &Section<'_>) -> Vec<(Listener, Written)> {
             Some(found) if found.value.is_empty() => listeners.retain(|(listener, _)| listener.tls.is_some() != tls),
             Some(found) => lay_over(context, &mut listeners, variable, found.value, name, tls),
         }
+    }
+    if context.replaced().auth_gateway {
+        let at = Spot::of_variable("PORT");
+        let listener = Listener { name: "oauth".into(), address: oauth::address(context), tls: None };
+        listeners.push((listener, Written { name: at.clone(), address: at, by_variable: true }));
     }
     use_certificate(context, &mut listeners);
     listeners
@@ -229,7 +234,7 @@ pub(super) fn read_admin(section: &Section<'_>) -> Option<SocketAddr> {
     match section.context.variable_or_empty(VARIABLE) {
         Some(found) if found.value.is_empty() => None,
         Some(_) => section.context.parsed_variable(&[VARIABLE]).ok().flatten().map(|found| found.value),
-        None => metrics_address(section.context).or(written),
+        None => oauth::metrics_address(section.context).or(written),
     }
 }
 

@@ -31,8 +31,6 @@ use crate::model::secret::Secret;
 /// The authorization server.
 #[derive(Clone, Debug)]
 pub struct OAuth {
-    /// `HOST` and `PORT` (0.0.0.0 and 3000), where there is no file: where it is served alone.
-    pub address: Option<SocketAddr>,
     /// `public_url` or `PUBLIC_URL`: where clients and browsers reach it; without a final slash.
     pub public_url: String,
     /// `issuer` or `JWT_ISSUER`: its name in tokens and metadata (RFC 8414 §2). Default: `public_url`.
@@ -153,15 +151,14 @@ impl OAuth {
     pub(super) fn read(section: &Section<'_>, server: &Server) -> Option<Self> {
         let context = section.context;
         let alone = context.replaced().auth_gateway;
-        if !section.present() && !alone {
-            return None;
-        }
+        let wanted = section.present() || alone;
         let variable = |name: &'static str| Variable { alone, name: [name] };
-        let public_url = if alone {
-            section.optional("public_url", &["PUBLIC_URL"]).map_or_else(Origin::local, |found| found.value)
+        let public_url = if section.present() {
+            section.required::<Origin>("public_url", &[])
         } else {
-            section.required("public_url", &[]).map_or_else(Origin::local, |found| found.value)
+            section.optional("public_url", variable("PUBLIC_URL").names())
         };
+        let public_url = public_url.map_or_else(Origin::local, |found| found.value);
         let issuer = section.optional::<Origin>("issuer", variable("JWT_ISSUER").names());
         let issuer = issuer.map_or_else(|| public_url.0.clone(), |found| found.value.0);
         let verification_uri = section.optional::<Origin>("verification_uri", variable("VERIFICATION_URI").names());
@@ -174,16 +171,12 @@ impl OAuth {
         let network = section.optional("network", variable("NETWORK").names());
         let keys = KeySource::read(section, &server.data_dir, alone);
         let settings = Self {
-            address: alone.then(|| address(context)),
             verification_uri: verification_uri.map_or_else(default_uri, |found| found.value.0),
             issuer,
             audience: section
                 .optional("audience", variable("JWT_AUDIENCE").names())
                 .map_or_else(|| "bittensor-apps".to_owned(), |found| found.value),
-            compatibility: section.or(
-                "compatibility",
-                if alone { OAuthCompatibility::AuthGateway } else { OAuthCompatibility::Standard },
-            ),
+            compatibility: compatibility(section, variable("TOLLGATE_OAUTH_COMPATIBILITY").names(), alone),
             production,
             network: network.map_or(Network::Mainnet, |found| found.value),
             resources: wallets::resources(section),
@@ -202,6 +195,9 @@ impl OAuth {
             public_url: public_url.0,
             keys: keys?,
         };
+        if !wanted {
+            return None;
+        }
         settings.check(section, alone);
         Some(settings)
     }
@@ -253,8 +249,8 @@ impl Variable {
     }
 }
 
-/// `HOST` and `PORT`.
-fn address(context: &Context<'_>) -> SocketAddr {
+/// `HOST` and `PORT`: where the replaced system listened.
+pub(super) fn address(context: &Context<'_>) -> SocketAddr {
     SocketAddr::new(host(context), port(context, "PORT", 3000))
 }
 
@@ -265,6 +261,11 @@ fn host(context: &Context<'_>) -> IpAddr {
 
 fn port(context: &Context<'_>, name: &'static str, default: u16) -> u16 {
     context.parsed_variable::<u16>(&[name]).ok().flatten().map_or(default, |found| found.value)
+}
+
+fn compatibility(section: &Section<'_>, variables: &[&str], alone: bool) -> OAuthCompatibility {
+    let default = if alone { OAuthCompatibility::AuthGateway } else { OAuthCompatibility::Standard };
+    section.optional("compatibility", variables).map_or(default, |found| found.value)
 }
 
 /// `METRICS_PORT` on `HOST`, where the replaced system had its metrics.

@@ -24,7 +24,7 @@ pub struct Route {
     pub path: String,
     /// `methods`: empty (the default): any.
     pub methods: Vec<Method>,
-    /// `upstream`: a name, or `token` for the one that the access token names.
+    /// `upstream`: a name, `token` for the one that the access token names, or `authorization-server` for ourselves.
     pub target: RouteTarget,
     /// `accepts`: credentials that let a caller in, in this order. Empty (the default): an open route.
     pub accepts: Vec<CredentialKind>,
@@ -53,6 +53,8 @@ pub struct Route {
 pub enum RouteTarget {
     /// The access token.
     Token,
+    /// The authorization server, which is this program: it answers itself.
+    AuthorizationServer,
     /// The configuration: this index into [`Config::upstreams`](super::Config::upstreams), which exists.
     Upstream(usize),
 }
@@ -151,6 +153,20 @@ impl Route {
         }
     }
 
+    /// The one route where the environment describes an authorization server alone.
+    pub(super) fn authorization_server() -> Self {
+        Self {
+            name: "authorization-server".into(),
+            target: RouteTarget::AuthorizationServer,
+            accepts: Vec::new(),
+            open_endpoints: false,
+            compatibility: Compatibility::Standard,
+            cors: None,
+            forward: false,
+            ..Self::drop_in()
+        }
+    }
+
     pub(super) fn read(section: &Section<'_>, upstreams: &[Upstream]) -> Option<Self> {
         let name = section.required::<String>("name", &[]);
         let hosts = section.values("hosts", &[]);
@@ -200,6 +216,7 @@ impl Route {
                     section.mistake("preserve_host", "must be false where the token names the upstream");
                 }
             }
+            RouteTarget::AuthorizationServer => self.check_local(section),
             RouteTarget::Upstream(_) => {
                 if takes_tokens && self.services.is_empty() {
                     let message = "is missing: name the services whose tokens this route takes, \
@@ -212,6 +229,23 @@ impl Route {
                 if self.open_endpoints {
                     section.mistake("open_endpoints", "needs `upstream = \"token\"`");
                 }
+            }
+        }
+    }
+
+    /// The authorization server decides itself who may call, how it refuses, and what pages may read.
+    fn check_local(&self, section: &Section<'_>) {
+        for (key, given) in [
+            ("accepts", !self.accepts.is_empty()),
+            ("services", !self.services.is_empty()),
+            ("open_endpoints", self.open_endpoints),
+            ("cors", self.cors.is_some()),
+            ("compatibility", self.compatibility != Compatibility::Standard),
+            ("max_body_bytes", section.has("max_body_bytes")),
+            ("forward", self.forward),
+        ] {
+            if given {
+                section.mistake(key, "has no effect with `upstream = \"authorization-server\"`: see [oauth]");
             }
         }
     }
@@ -233,8 +267,10 @@ impl Route {
 
 fn read_target(section: &Section<'_>, upstreams: &[Upstream]) -> Option<RouteTarget> {
     let found = section.required::<String>("upstream", &[])?;
-    if found.value == "token" {
-        return Some(RouteTarget::Token);
+    match found.value.as_str() {
+        "token" => return Some(RouteTarget::Token),
+        "authorization-server" => return Some(RouteTarget::AuthorizationServer),
+        _ => {}
     }
     let index = upstreams.iter().position(|upstream| upstream.name == found.value);
     if index.is_none() {

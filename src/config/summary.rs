@@ -35,6 +35,9 @@ impl Config {
         if let Some(introspection) = self.introspection {
             rows.push(vec!["introspection".into(), introspection.address.to_string(), "POST /introspect".into()]);
         }
+        if let Some(address) = self.oauth.as_ref().and_then(|oauth| oauth.admin_address) {
+            rows.push(vec!["oauth admin".into(), address.to_string(), "/v1/admin/...".into()]);
+        }
         if let Some(address) = self.admin {
             rows.push(vec!["admin".into(), address.to_string(), "/healthz /readyz /metrics".into()]);
         }
@@ -44,6 +47,7 @@ impl Config {
     fn route_row(&self, route: &Route) -> Vec<String> {
         let upstream = match route.target {
             RouteTarget::Token => "the token's".to_owned(),
+            RouteTarget::AuthorizationServer => "authorization server".to_owned(),
             RouteTarget::Upstream(index) => self.upstreams.get(index).map_or_else(String::new, |upstream| {
                 let addresses: Vec<_> = upstream.addresses.iter().map(ToString::to_string).collect();
                 format!("{} ({})", upstream.name, addresses.join(", "))
@@ -72,6 +76,11 @@ impl Config {
         }
         if let Some(chain) = &self.chain {
             rows.push(row("chain", chain.rpc.to_string()));
+        }
+        if let Some(oauth) = &self.oauth {
+            let keys =
+                oauth.keys.directory().map_or_else(|| "RSA_... variables".into(), |path| path.display().to_string());
+            rows.push(row("signing keys", keys));
         }
         if let Some(report) = &self.usage.report {
             rows.push(row("usage reports", report.url.to_string()));

@@ -1,5 +1,6 @@
 //! What only the whole shows: precedence, places of mistakes, drop-in mode, and that nothing secret is ever seen.
 
+mod auth_gateway;
 mod environment;
 mod example;
 mod mistakes;

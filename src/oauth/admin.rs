@@ -121,7 +121,8 @@ fn unknown() -> Error {
 }
 
 /// A client as it is shown: all but its secret.
-fn shown(client: &Client) -> Value {
+#[must_use]
+pub fn shown(client: &Client) -> Value {
     json!({
         "client_id": client.id,
         "client_name": client.name,

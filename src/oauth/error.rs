@@ -210,6 +210,12 @@ impl Error {
         matches!(self.kind, Kind::OAuth(own) if own == code)
     }
 
+    /// What is wrong, for people.
+    #[must_use]
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
     /// The `error` word with the RFCs' meaning: for counters and the event log.
     #[must_use]
     pub fn word(&self) -> &'static str {

@@ -3,6 +3,8 @@
 
 mod scopes;
 
+use std::time::Duration;
+
 use axum::{
     Json, Router,
     extract::State as Extract,
@@ -29,12 +31,13 @@ pub fn routes() -> Router<State> {
 }
 
 /// How long answers may be remembered, and so how long a signing key is published before it signs.
-pub const REMEMBERED_SECONDS: u32 = 3600;
+pub const REMEMBERED: Duration = Duration::from_hours(1);
 
 fn remembered(document: Value) -> Response {
     let mut response = Json(document).into_response();
-    let value = HeaderValue::from_static("public, max-age=3600");
-    response.headers_mut().insert(header::CACHE_CONTROL, value);
+    if let Ok(value) = HeaderValue::from_str(&format!("public, max-age={}", REMEMBERED.as_secs())) {
+        response.headers_mut().insert(header::CACHE_CONTROL, value);
+    }
     response
 }
 

@@ -154,6 +154,30 @@ pub async fn watch_signing_keys(keys: Arc<SigningKeys>) {
     }
 }
 
+/// Removes what nobody can present to the authorization server any more, and old events. However much there was, it is
+/// gone before the next look.
+pub async fn keep_authorization_server(store: Store, retention: Duration) {
+    let mut tick = interval(Duration::from_mins(1));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let kept = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+    loop {
+        tick.tick().await;
+        let now = clock::now_micros();
+        loop {
+            let swept = store.sweep_oauth(now, HOUSEKEEPING_ROWS).await;
+            let events = store.delete_oauth_events_before(now.saturating_sub(kept), HOUSEKEEPING_ROWS).await;
+            match (swept, events) {
+                (Ok(swept), Ok(events)) if swept.max(events) >= u64::from(HOUSEKEEPING_ROWS) => {}
+                (Ok(_), Ok(_)) => break,
+                (Err(error), _) | (_, Err(error)) => {
+                    tracing::debug!(%error, "what has expired cannot be deleted");
+                    break;
+                }
+            }
+        }
+    }
+}
+
 async fn sweep(ledger: Arc<Ledger>) {
     let mut tick = interval(Duration::from_secs(30));
     loop {

@@ -22,6 +22,11 @@ mod forwarding;
 #[cfg(test)]
 mod introspect;
 #[cfg(test)]
+mod oauth_base;
+mod oauth_device;
+mod oauth_sign_in;
+mod oauth_tokens;
+#[cfg(test)]
 mod store;
 mod store_oauth;
 #[cfg(test)]

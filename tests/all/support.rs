@@ -10,9 +10,12 @@ pub mod database;
 pub mod gateway;
 pub mod h2;
 pub mod market;
+pub mod oauth;
+pub mod sign_in;
 pub mod tls;
 pub mod token;
 pub mod upstream;
+pub mod wallet;
 
 use std::{
     future::Future,

@@ -35,11 +35,12 @@ pub enum KeySource {
 impl KeySource {
     /// None: there was a mistake, which is recorded.
     pub(super) fn read(section: &Section<'_>, data_dir: &Path, alone: bool) -> Option<Self> {
-        let directory = section.optional::<PathBuf>("signing_keys", &[]);
-        if alone {
-            return read_pair(section.context);
+        let variables: &[&str] = if alone { &["TOLLGATE_SIGNING_KEYS"] } else { &[] };
+        let directory = section.optional::<PathBuf>("signing_keys", variables).map(|found| found.value);
+        match directory {
+            None if alone => read_pair(section.context),
+            directory => Some(Self::Directory(directory.unwrap_or_else(|| data_dir.join("signing-keys")))),
         }
-        Some(Self::Directory(directory.map_or_else(|| data_dir.join("signing-keys"), |found| found.value)))
     }
 }
 

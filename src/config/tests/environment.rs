@@ -236,3 +236,8 @@ fn a_wrong_variable_is_named() {
         assert!(!error.to_string().contains("secret/") && !error.to_string().contains(PHRASE), "{error}");
     }
 }
+
+/// For the auth gateway's test: what is asked for although it has no effect.
+pub(super) fn names_without_effect() -> impl Iterator<Item = String> {
+    WITHOUT_EFFECT.iter().map(|(name, _)| (*name).to_owned())
+}

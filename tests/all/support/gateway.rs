@@ -27,8 +27,8 @@ use super::{
 /// How a gateway is told what to do.
 #[derive(Clone)]
 pub struct Settings {
-    /// No file, only variables.
-    drop_in: bool,
+    /// No file, only variables, of this system.
+    replaces: Option<Replaced>,
     server: String,
     usage: String,
     egress: String,
@@ -44,7 +44,7 @@ impl Settings {
     /// A file with a listener, a key, upstreams allowed on this machine, and whatever is added.
     pub fn file() -> Self {
         Self {
-            drop_in: false,
+            replaces: None,
             server: "threads = 2\n".into(),
             usage: String::new(),
             egress: "allow = [\"127.0.0.0/8\"]\n".into(),
@@ -59,9 +59,14 @@ impl Settings {
 
     /// The replaced system's variables alone, and ours for ports, directories and private upstreams.
     pub fn drop_in() -> Self {
-        Self { drop_in: true, introspection: true, ..Self::file() }
+        Self { replaces: Some(Replaced::Nevermined), introspection: true, ..Self::file() }
             .variable("JWT_SECRET_PHRASE", PHRASE)
             .variable("TOLLGATE_UPSTREAM_ALLOW", "127.0.0.0/8")
+    }
+
+    /// The auth gateway's variables alone, and ours for ports and directories.
+    pub fn auth_gateway() -> Self {
+        Self { replaces: Some(Replaced::AuthGateway), ..Self::file() }
     }
 
     pub fn server(mut self, lines: &str) -> Self {
@@ -125,6 +130,13 @@ impl Settings {
         self.certificate = Some((certificate.to_owned(), key.to_owned()));
         self
     }
+}
+
+/// Whose variables they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Replaced {
+    Nevermined,
+    AuthGateway,
 }
 
 /// A gateway.
@@ -221,7 +233,13 @@ impl Gateway {
     pub fn command(&self) -> Command {
         let mut command = Command::new(program());
         command.env_clear().current_dir(self.directory.path()).stdin(Stdio::null());
-        if self.settings.drop_in {
+        if self.settings.replaces == Some(Replaced::AuthGateway) {
+            command
+                .env("HOST", self.http.ip().to_string())
+                .env("PORT", self.http.port().to_string())
+                .env("TOLLGATE_LISTEN_ADMIN", self.admin.to_string())
+                .env("TOLLGATE_DATA_DIR", &self.data);
+        } else if self.settings.replaces.is_some() {
             let tls = if self.settings.certificate.is_some() { self.tls.to_string() } else { String::new() };
             command
                 .env("TOLLGATE_LISTEN_HTTP", self.http.to_string())
