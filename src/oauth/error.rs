@@ -198,12 +198,6 @@ impl Error {
         self.told(compatibility).0
     }
 
-    /// What is wrong, in words.
-    #[must_use]
-    pub fn description(&self) -> &str {
-        &self.description
-    }
-
     /// Whether this is an error of OAuth with this code.
     #[must_use]
     pub fn is(&self, code: Code) -> bool {
