@@ -39,9 +39,8 @@ pub async fn prepare(state: &State) -> bool {
 }
 
 async fn prepared(state: &State, wanted: Client) -> Result<bool, StoreError> {
-    let fits = |found: &Client| {
-        found.redirect_uris == wanted.redirect_uris && found.allowed_origins == wanted.allowed_origins
-    };
+    let fits =
+        |found: &Client| found.redirect_uris == wanted.redirect_uris && found.allowed_origins == wanted.allowed_origins;
     if state.clients.active(&wanted.id).await?.is_some_and(|found| fits(&found)) {
         return Ok(true);
     }

@@ -166,18 +166,20 @@ fn name(client: &Client) -> &str {
 /// Where an answer goes, as far as people compare it: never a part that only looks like a host.
 fn origin(redirect_uri: &str) -> String {
     let url = Url::parse(redirect_uri);
-    url.map_or_else(|_| redirect_uri.to_owned(), |url| match url.origin() {
-        url::Origin::Tuple(..) => url.origin().ascii_serialization(),
-        url::Origin::Opaque(_) => redirect_uri.to_owned(),
-    })
+    url.map_or_else(
+        |_| redirect_uri.to_owned(),
+        |url| match url.origin() {
+            url::Origin::Tuple(..) => url.origin().ascii_serialization(),
+            url::Origin::Opaque(_) => redirect_uri.to_owned(),
+        },
+    )
 }
 
 /// What went wrong, and what to do next.
 #[must_use]
 pub fn failure(state: &State, failure: &Failure<'_>) -> Response {
     let frame = Frame::new(&state.settings);
-    let page =
-        Failed { frame, title: failure.title, text: failure.text, next: next(failure.status) };
+    let page = Failed { frame, title: failure.title, text: failure.text, next: next(failure.status) };
     shown(state, failure.status, &page)
 }
 
@@ -225,7 +227,7 @@ async fn device(Extract(state): Extract<State>, RawQuery(query): RawQuery) -> Re
     let code = code.map(|(_, code)| code).unwrap_or_default();
     let page = Device {
         frame: Frame::new(&state.settings),
-        user_code: code.chars().filter(|c| c.is_ascii_graphic()).take(16).collect(),
+        user_code: code.chars().filter(char::is_ascii_graphic).take(16).collect(),
         keys: ["hotkey", "coldkey", "any", "evm"].map(|key| (key, true)).into(),
     };
     shown(&state, StatusCode::OK, &page)

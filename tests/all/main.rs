@@ -24,6 +24,7 @@ mod introspect;
 #[cfg(test)]
 mod oauth_base;
 mod oauth_device;
+mod oauth_pages;
 mod oauth_sign_in;
 mod oauth_tokens;
 #[cfg(test)]

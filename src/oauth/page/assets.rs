@@ -44,7 +44,8 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
         hash.update(&asset.text.len().to_be_bytes());
         hash.update(asset.text.as_bytes());
     }
-    hash.finish().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let [a, b, c, d, e, f, g, h, ..] = hash.finish();
+    format!("{:016x}", u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 });
 
 /// The route that [`serve`] answers.
@@ -83,7 +84,9 @@ mod tests {
         let names: Vec<&str> = ASSETS.iter().map(|asset| asset.name).collect();
         assert_eq!(names, files);
         for asset in ASSETS {
-            for (_, rest) in asset.text.match_indices("from \"./").map(|(at, text)| asset.text.split_at(at + text.len())) {
+            for (_, rest) in
+                asset.text.match_indices("from \"./").map(|(at, text)| asset.text.split_at(at + text.len()))
+            {
                 let loaded = rest.split('"').next().unwrap();
                 assert!(names.contains(&loaded), "{} loads {loaded}", asset.name);
             }

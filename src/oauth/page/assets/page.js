@@ -120,6 +120,10 @@ export function wireCopies() {
             try {
                 await navigator.clipboard.writeText(source.textContent);
                 say("Copied.");
+                // Where the eyes are, for a moment.
+                const label = button.firstChild;
+                label.data = "Copied";
+                setTimeout(() => (label.data = "Copy"), 3000);
             } catch {
                 // Without the right to write to the clipboard: selected, so that the keyboard can.
                 getSelection().selectAllChildren(source);
