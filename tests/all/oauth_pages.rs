@@ -69,7 +69,7 @@ fn is_careful(answer: &Answer) {
     for script in text.split("<script").skip(1) {
         assert!(script.split('>').next().unwrap().contains(" src=\"/static/"), "{script}");
     }
-    let inline = regex::Regex::new(r#"<style|<[^>]*\s(on[a-z]+|style)=|javascript:"#).unwrap();
+    let inline = regex::Regex::new(r"<style|<[^>]*\s(on[a-z]+|style)=|javascript:").unwrap();
     assert!(!inline.is_match(&text), "{text}");
 }
 
@@ -142,8 +142,8 @@ fn what_pages_load_is_kept_for_good_under_a_name_of_its_own() {
         assert_eq!((other.status, other.header("cache-control")), (200, Some("no-store")));
         assert_eq!(other.body, answer.body);
     }
-    for path in ["/static/x/none.js", "/static/x/..%2f..%2fCargo.toml", "/static/"] {
-        assert_eq!(server.get(path).status, 404, "{path}");
+    for path in ["/static/x/none.js", "/static/x/..%2f..%2fCargo.toml", "/static/../Cargo.toml", "/static/"] {
+        assert!((400..=404).contains(&server.get(path).status), "{path}");
     }
 }
 
