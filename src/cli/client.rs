@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use anyhow::{Context, anyhow, bail};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::{moment, on_runtime, open, table};
 use crate::{
@@ -42,7 +42,7 @@ pub enum Command {
 
 /// What is registered.
 #[derive(Args)]
-#[group(id = "kind", required = true, multiple = false, args = ["confidential", "public"])]
+#[command(group(ArgGroup::new("kind").required(true).args(["confidential", "public"])))]
 pub struct Create {
     /// What users are told.
     name: String,

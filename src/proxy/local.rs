@@ -57,7 +57,10 @@ pub async fn answer(session: &mut Session, local: &Local, ctx: &Context) -> Resu
 async fn read_body(session: &mut Session, most: usize, patience: Duration) -> Result<Bytes> {
     let waits = session.req_header().headers.get(header::EXPECT);
     if waits.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) && !session.is_http2() {
+        // Pingora takes the answer to have begun, with the body outstanding, and would close the connection after it.
+        let keepalive = session.get_keepalive();
         session.write_continue_response().await?;
+        session.set_keepalive(keepalive);
     }
     let mut body = BytesMut::new();
     let whole = async {

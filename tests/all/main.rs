@@ -23,12 +23,17 @@ mod forwarding;
 mod introspect;
 #[cfg(test)]
 mod oauth_base;
+#[cfg(test)]
 mod oauth_device;
+#[cfg(test)]
 mod oauth_pages;
+#[cfg(test)]
 mod oauth_sign_in;
+#[cfg(test)]
 mod oauth_tokens;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
 mod store_oauth;
 #[cfg(test)]
 mod support;

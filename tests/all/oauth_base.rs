@@ -446,6 +446,7 @@ fn beside_services_it_answers_on_its_own_routes_in_both_versions_of_http() {
     let keys = directory.path().join("keys");
     let upstream = Upstream::start();
     upstream.on("/service", Reply::ok("a service"));
+    upstream.on("/v1/other", Reply::ok("another host"));
     let sections = format!(
         "[oauth]\npublic_url = \"https://gate.test\"\nsigning_keys = {keys:?}\nadmin_key = \"{ADMIN_KEY}\"\n\
          [[route]]\nname = \"sign-in\"\nhosts = [\"gate.test\"]\npath = \"/v1\"\nupstream = \"authorization-server\"\n\
@@ -495,7 +496,7 @@ fn beside_services_it_answers_on_its_own_routes_in_both_versions_of_http() {
     let head = client.send(&Request::new("HEAD", "/.well-known/jwks.json"));
     assert_eq!((head.status, head.body.len()), (200, 0));
     assert_eq!(client.send(&Request::get("/service")).text(), "a service");
-    assert_eq!(client.send(&Request::get("/v1/other").host("other.test")).status, 404, "the upstream's own answer");
+    assert_eq!(client.send(&Request::get("/v1/other").host("other.test")).text(), "another host");
 
     // Nobody else says who is calling; a name in another case and dots in a path are seen through.
     let answer = client.send(&Request::get("/v1/./admin/../admin/clients").header("X-Admin-API-Key", ADMIN_KEY));
@@ -581,8 +582,8 @@ fn signing_keys_are_rotated_with_an_overlap_while_serving() {
     let after = eventually("the new key is used", || Some(kids(&gateway)).filter(|kids| kids[0] == before[1]));
     assert_eq!((after.len(), &after[2]), (3, &before[0]), "the old key is still published");
     gateway.cli(&["key", "rotate", "--now"]);
-    let last = eventually("the next key is used", || Some(kids(&gateway)).filter(|kids| kids[0] == after[1]));
-    assert_eq!((last.len(), last.contains(&before[0])), (3, false), "the oldest is gone");
+    let in_use = eventually("the next key is used", || Some(kids(&gateway)).filter(|kids| kids[0] == after[1]));
+    assert_eq!((in_use.len(), in_use.contains(&before[0])), (3, false), "the oldest is gone");
 
     // A key that others can read is not taken up, and the one in use stays.
     gateway.expect_error("changed signing keys cannot be used");
@@ -591,7 +592,7 @@ fn signing_keys_are_rotated_with_an_overlap_while_serving() {
     eventually("the log says so", || {
         gateway.log().iter().any(|line| line.contains("can be read by others")).then_some(())
     });
-    assert_eq!(kids(&gateway), last);
+    assert_eq!(kids(&gateway), in_use);
     gateway.stop();
     let output = gateway.command().arg("serve").output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("chmod 600"), "it does not start either");

@@ -51,12 +51,12 @@ fn signed_for(app: App<'_>, user_code: &str) {
 
 #[test]
 fn a_device_gets_tokens_once_somebody_has_signed() {
+    let form = regex::Regex::new(r"^[A-HJ-NP-Z]{4}-\d{4}$").unwrap();
     for server in Server::on_both(&settings()) {
         let client = server.register(&registration("public"));
         let app = App { server: &server, client: &client };
         let answer = server.post_json("/v1/device/code", &json!({ "client_id": app.id(), "scopes": ["openid"] }));
         let document = answer.json();
-        let form = regex::Regex::new(r"^[A-HJ-NP-Z]{4}-\d{4}$").unwrap();
         assert!(form.is_match(document["user_code"].as_str().unwrap()), "{document}");
         assert_eq!(document["verification_uri"], "http://localhost:3000/v1/device/verify");
         assert_eq!((&document["expires_in"], &document["interval"]), (&json!(300), &json!(5)));

@@ -34,16 +34,17 @@ fn refused(answer: &crate::support::Answer) -> (u16, String) {
 
 #[test]
 fn the_direct_flow_goes_from_challenge_to_token() {
+    let form = regex::Regex::new(
+        r"^taostats-auth:openid:[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+    )
+    .unwrap();
     for server in Server::on_both(&settings()) {
         let wallet = wallet();
         let challenge =
             server.post_json("/v1/auth/challenge", &json!({ "address": wallet.address(), "scopes": ["openid"] }));
         assert_eq!(challenge.json()["expires_in"], 120);
         let nonce = nonce(&challenge);
-        let form = regex::Regex::new(
-            r"^taostats-auth:openid:[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
-        );
-        assert!(form.unwrap().is_match(&nonce), "{nonce}");
+        assert!(form.is_match(&nonce), "{nonce}");
         let body = json!({ "nonce": nonce, "address": wallet.address(), "signature": wallet.sign(&nonce) });
         let answer = server.post_json("/v1/auth/verify", &body);
         assert_eq!(answer.status, 200, "{}", answer.text());
@@ -166,6 +167,9 @@ fn a_page_says_who_asks_for_what_and_is_locked_down() {
     assert!(cookie.contains("; HttpOnly") && cookie.contains("; SameSite=Lax"), "{cookie}");
 }
 
+/// Of which client, what is changed, and what the answer is.
+type Case<'c> = (&'c Value, &'c [(&'c str, &'c str)], u16, &'c str);
+
 #[test]
 fn no_wrong_authorization_request_gets_a_page_to_sign_on() {
     let server = Server::start(settings());
@@ -176,7 +180,7 @@ fn no_wrong_authorization_request_gets_a_page_to_sign_on() {
         "grant_types": ["authorization_code"], "allowed_scopes": ["subnet:1:miner"],
     }));
     //    client, changed parameters, status, title or text
-    let cases: &[(&Value, &[(&str, &str)], u16, &str)] = &[
+    let cases: &[Case<'_>] = &[
         (&public, &[("client_id", "")], 400, "Bad Request"),
         (&public, &[("redirect_uri", "")], 400, "Bad Request"),
         (&public, &[("response_type", "")], 400, "Bad Request"),

@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Client, Gateway, Request,
+    Answer, Client, Gateway, Request, Settings,
     database::Database,
     eventually,
-    oauth::{Server, settings, standard},
+    oauth::{ADMIN_KEY, Server, settings, standard},
     secret,
     sign_in::{App, REDIRECT, VERIFIER, claims, registration, remembered},
     wallet::EthereumWallet,
@@ -119,16 +119,62 @@ fn a_refresh_token_used_twice_ends_the_family_but_a_lost_answer_is_forgiven_once
 }
 
 #[test]
-fn a_family_has_an_absolute_end() {
-    let server = Server::start(settings().variable("JWT_REFRESH_TOKEN_EXPIRY", "2"));
-    let client = server.register(&registration("public"));
+fn a_refresh_token_expires() {
+    let server = Server::start(settings().variable("JWT_REFRESH_TOKEN_EXPIRY", "1"));
+    let client = server.register(&registration("confidential"));
     let (app, wallet) = (App { server: &server, client: &client }, wallet());
     let tokens = app.tokens(&wallet);
-    let spare = app.tokens(&wallet);
-    eventually("a refresh token expires", || (app.refresh(refresh_of(&tokens)).status == 401).then_some(()));
-    eventually("so does another, unused", || {
-        let body = [("token", refresh_of(&spare)), ("client_id", app.id())];
-        (server.post_form("/v1/oauth/revoke", &body).status == 200).then_some(())
+    let fields = [
+        ("client_id", app.id()),
+        ("client_secret", client["client_secret"].as_str().unwrap()),
+        ("token", refresh_of(&tokens)),
+    ];
+    eventually("a refresh token that nobody has used expires", || {
+        (server.post_form("/v1/oauth/introspect", &fields).json()["active"] == false).then_some(())
+    });
+    let answer = app.refresh(refresh_of(&tokens));
+    assert_eq!(refused(&answer), (401, "invalid_grant".into()));
+    assert!(answer.text().contains("expired"), "{}", answer.text());
+}
+
+/// Configured by a file, and served on the proxy's own listener.
+#[test]
+fn tokens_are_for_the_resource_that_was_named_and_a_family_has_an_absolute_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let sections = format!(
+        "[oauth]\npublic_url = \"http://localhost:3000\"\nproduction = false\nsigning_keys = {:?}\n\
+         admin_key = \"{ADMIN_KEY}\"\nresources = [\"https://api.example/\", \"https://other.example\"]\n\
+         [oauth.lifetimes]\nrefresh_token_total = \"4s\"\n[oauth.limits]\nrequests = 100000\nchallenges = 100000\n\
+         [[route]]\nname = \"sign-in\"\npath = \"/v1\"\nupstream = \"authorization-server\"\n",
+        directory.path().join("keys")
+    );
+    let mut gateway = Gateway::prepare(Settings::file().with(&sections));
+    gateway.cli(&["key", "generate", "--algorithm", "EdDSA"]);
+    gateway.launch();
+    gateway.ready();
+    let server = Server { gateway, database: None };
+    let client = server.register(&registration("public"));
+    let (app, wallet) = (App { server: &server, client: &client }, wallet());
+    let page = app.page(&[("resource", "https://api.example/")]);
+    assert!(page.text.contains("https://api.example/"));
+    let message = app.challenge(&page, Some(&wallet.address())).json()["nonce"].as_str().unwrap().to_owned();
+    assert!(message.ends_with("\n- https://api.example/"), "what is signed names it: {message}");
+    let code = app.callback(&page, &message, &wallet.address(), &wallet.sign(&message)).json()["code"].clone();
+    let tokens = remembered(&app.redeem(&secret(code.as_str().unwrap())));
+    let access = claims(&tokens["access_token"]);
+    assert_eq!(access["aud"], "https://api.example/");
+    assert!(tokens["expires_in"].as_i64().unwrap() <= 4, "no access token outlives its grant: {tokens}");
+    let mut refresh = refresh_of(&tokens).to_owned();
+    let wider = [("grant_type", "refresh_token"), ("refresh_token", &*refresh), ("resource", "https://other.example")];
+    assert_eq!(refused(&app.token(&wider)), (400, "invalid_target".into()));
+    eventually("however often it is refreshed, it ends", || {
+        let answer = app.refresh(&refresh);
+        if answer.status == 200 {
+            refresh_of(&remembered(&answer)).clone_into(&mut refresh);
+            return None;
+        }
+        assert!(answer.text().contains("expired"), "{}", answer.text());
+        Some(())
     });
 }
 

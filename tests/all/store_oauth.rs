@@ -11,7 +11,7 @@ use tollgate::store::{
     Store, StoreOptions, StoreTarget,
     challenge::{Challenge, Flow},
     device::{Device, Pace, Poll},
-    event::{Counts, Event},
+    event::{ClientStats, Counts, Event},
     grant::{Digest, Grant, NewCode, NewRefreshToken, Session, Signer, SignerKind},
 };
 use uuid::Uuid;
@@ -502,7 +502,7 @@ async fn statistics_count_exchanges_and_each_wallet_once() {
         clients.sort_by(|a, b| a.0.cmp(&b.0));
         assert_eq!(total, counts(4, 1, 2));
         assert_eq!(clients, [("other".to_owned(), counts(1, 0, 1)), (CLIENT.to_owned(), counts(3, 1, 2))]);
-        assert_eq!(store.oauth_stats("nobody", 0, 3600).await.unwrap(), Default::default());
+        assert_eq!(store.oauth_stats("nobody", 0, 3600).await.unwrap(), ClientStats::default());
     }
 }
 

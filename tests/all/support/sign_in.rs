@@ -173,6 +173,9 @@ pub fn page(answer: &Answer) -> Page {
     let session = text.split_once("data-session=\"").unwrap().1.split('"').next().unwrap().to_owned();
     let cookie = answer.header("set-cookie").unwrap_or_default().split(';').next().unwrap().to_owned();
     secret(session.clone());
+    if let Some((_, browser)) = cookie.split_once('=') {
+        secret(browser);
+    }
     Page { session, cookie, text }
 }
 
