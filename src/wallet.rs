@@ -5,3 +5,4 @@
 pub mod evm;
 pub mod sign_in;
 pub mod substrate;
+pub mod throwaway;

@@ -1,6 +1,11 @@
-//! The demonstration's clients (auth-gateway.md section 11): those of the landing page, and one for a device.
+//! The demonstration: its clients (auth-gateway.md section 11), those of the landing page and one for a device; and, where
+//! this is no production, a key for those who have no wallet.
 
-use super::{Settings, State, origin};
+use axum::{Router, extract::State as Extract, http::HeaderMap, middleware, response::Response, routing::post};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Body, Error, Settings, State, direct::private, origin, rates};
 use crate::{
     model::{
         client::{Client, ClientAuthentication, GrantType, SignMethod},
@@ -8,6 +13,31 @@ use crate::{
     },
     store::StoreError,
 };
+
+/// Where there is a throw-away key, pages may have it sign.
+pub fn routes(state: &State) -> Router<State> {
+    if state.throwaway_key.is_none() {
+        return Router::new();
+    }
+    Router::new()
+        .route("/v1/demo/sign", post(sign))
+        .route_layer(middleware::from_fn_with_state(state.clone(), rates::limit_challenges))
+}
+
+#[derive(Deserialize)]
+struct Sign {
+    message: String,
+}
+
+async fn sign(
+    Extract(state): Extract<State>,
+    headers: HeaderMap,
+    Body(request): Body<Sign>,
+) -> Result<Response, Error> {
+    origin::of_ours(&headers, &state.settings)?;
+    let key = state.throwaway_key.as_ref().ok_or_else(|| Error::not_found("There is no demonstration"))?;
+    Ok(private(json!({ "signature": key.sign(request.message.as_bytes()) })))
+}
 
 /// Signs in with a Bittensor wallet on the landing page.
 pub const BITTENSOR: &str = "demo-web";

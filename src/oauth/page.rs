@@ -16,7 +16,7 @@ use axum::{
 use url::Url;
 
 use super::{
-    Error, Settings, State, demo, redirect,
+    Error, State, demo, redirect,
     scope::{Kind, Scope, SigningHint},
 };
 use crate::{
@@ -51,6 +51,8 @@ struct Frame {
     host: String,
     testnet: bool,
     banner: Option<String>,
+    /// The account of the demonstration's key.
+    throwaway: Option<String>,
 }
 
 /// A scope, for people.
@@ -112,7 +114,8 @@ struct Demo<'a> {
 }
 
 impl Frame {
-    fn new(settings: &Settings) -> Self {
+    fn new(state: &State) -> Self {
+        let settings = &state.settings;
         let url = Url::parse(&settings.public_url).ok();
         let base = url.as_ref().map_or("", Url::path).trim_end_matches('/').to_owned();
         Self {
@@ -120,6 +123,7 @@ impl Frame {
             host: url.as_ref().and_then(Url::host_str).unwrap_or_default().to_owned(),
             testnet: settings.network == Network::Testnet,
             banner: settings.wallet_banner_url.clone(),
+            throwaway: state.throwaway_key.as_ref().map(|key| key.account().checksummed()),
             base,
         }
     }
@@ -144,7 +148,7 @@ pub fn authorize(state: &State, client: &Client, session: &Session, scopes: &[Sc
     };
     let denied = redirect::parameters(state, &[("error", "access_denied")], session.state.as_deref());
     let page = Authorize {
-        frame: Frame::new(&state.settings),
+        frame: Frame::new(state),
         client_name: name(client),
         session: session_id,
         wallet: client.sign_method.as_str(),
@@ -178,7 +182,7 @@ fn origin(redirect_uri: &str) -> String {
 /// What went wrong, and what to do next.
 #[must_use]
 pub fn failure(state: &State, failure: &Failure<'_>) -> Response {
-    let frame = Frame::new(&state.settings);
+    let frame = Frame::new(state);
     let page = Failed { frame, title: failure.title, text: failure.text, next: next(failure.status) };
     shown(state, failure.status, &page)
 }
@@ -226,7 +230,7 @@ async fn device(Extract(state): Extract<State>, RawQuery(query): RawQuery) -> Re
     let code = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "user_code");
     let code = code.map(|(_, code)| code).unwrap_or_default();
     let page = Device {
-        frame: Frame::new(&state.settings),
+        frame: Frame::new(&state),
         user_code: code.chars().filter(char::is_ascii_graphic).take(16).collect(),
         keys: ["hotkey", "coldkey", "any", "evm"].map(|key| (key, true)).into(),
     };
@@ -245,7 +249,7 @@ async fn landing(Extract(state): Extract<State>) -> Response {
         ethereum: demo::ETHEREUM,
     });
     let page = Landing {
-        frame: Frame::new(settings),
+        frame: Frame::new(&state),
         verification_uri: &settings.verification_uri,
         demo,
         version: env!("CARGO_PKG_VERSION"),

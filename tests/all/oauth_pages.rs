@@ -194,6 +194,7 @@ fn the_landing_page_has_a_demonstration_only_if_it_is_asked_for() {
 const PATIENCE: Duration = Duration::from_secs(110);
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "scripts/test-env says where the browser is")]
 fn pages_work_in_a_real_browser() {
     let server = Server::start(standard().variable("DEMO_MODE", "true"));
     let nasty = "\"'></script><script>alert(1)</script><img src=x onerror=alert(2)>";

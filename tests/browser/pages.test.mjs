@@ -25,9 +25,9 @@ const { clients } = world;
 const problem = (page) => page.locator("#problem");
 const DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code";
 
-/** Connects the only wallet. */
+/** Connects the wallet, and not the demonstration's key behind it. */
 async function connect(page) {
-    await page.locator("#wallets button").click();
+    await page.locator("#wallets button").first().click();
     await page.locator("#account").waitFor();
 }
 
@@ -43,7 +43,7 @@ test("an Ethereum wallet that announces itself signs in, and the application get
     const { verifier, challenge } = proof();
     await page.goto(authorizeUrl(clients.evm, { code_challenge: challenge, nonce: "n-1" }));
     await page.getByText("Choose your Ethereum wallet:").waitFor();
-    assert.equal(await page.locator("#wallets button").innerText(), "Test Wallet");
+    assert.equal(await page.locator("#wallets button").first().innerText(), "Test Wallet");
     await connect(page);
     assert.equal(await page.evaluate(() => document.activeElement.id), "account");
     await photograph(page, "authorize-ethereum");
@@ -107,7 +107,7 @@ test("what goes wrong in a wallet is told with what to do next", async () => {
     ]) {
         const page = await visit(setUp);
         await page.goto(authorizeUrl(client));
-        await page.locator("#wallets button").click();
+        await page.locator("#wallets button").first().click();
         await page.locator("#problem:not([hidden]), #account:visible").first().waitFor();
         if (await page.locator("#account").isVisible()) await page.getByRole("button", { name: "Sign and allow" }).click();
         await problem(page).waitFor();
@@ -215,7 +215,7 @@ test("without script the page still says who asks, and deny works", async () => 
 test("all of it can be done with a keyboard, and one sees where one is", async () => {
     const page = await visit(addEthereumWallet);
     await page.goto(authorizeUrl(clients.evm));
-    await page.locator("#wallets button").waitFor();
+    await page.locator("#wallets button").first().waitFor();
     const focused = () =>
         page.evaluate(() => {
             const { activeElement: now } = document;
@@ -233,7 +233,8 @@ test("all of it can be done with a keyboard, and one sees where one is", async (
         assert.ok(seen, `${name} does not show that it has the focus`);
         order.push(name);
     }
-    assert.deepEqual(order, ["Test Wallet", "deny"]);
+    assert.deepEqual(order, ["Test Wallet", "Throw-away development key", "deny"]);
+    await page.keyboard.press("Shift+Tab");
     await page.keyboard.press("Shift+Tab");
     await page.keyboard.press("Enter");
     await page.locator("#account").waitFor();
@@ -344,6 +345,19 @@ test("the demonstration signs in, checks the tokens, keeps them in the page, and
     await leave(page);
 });
 
+test("without any wallet the demonstration signs in with a key that the page says is thrown away", async () => {
+    const page = await visit();
+    await page.goto(`${ORIGIN}/`);
+    await page.getByLabel("Ethereum", { exact: true }).check();
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await page.getByText("The development key is a throw-away key").waitFor();
+    await photograph(page, "authorize-development-key");
+    await page.getByRole("button", { name: "Throw-away development key" }).click();
+    await page.getByRole("button", { name: "Sign and allow" }).click();
+    await page.getByRole("heading", { name: "You are signed in" }).waitFor();
+    await leave(page);
+});
+
 test("the demonstration takes no for an answer, and no answer to somebody else's question", async () => {
     const page = await visit();
     await page.goto(`${ORIGIN}/`);
@@ -377,7 +391,7 @@ test("failures say what to do next", async () => {
 test("a session that is over says so, and where to begin again", async () => {
     const page = await visit(addEthereumWallet);
     await page.goto(authorizeUrl(clients.evm));
-    await page.locator("#wallets button").waitFor();
+    await page.locator("#wallets button").first().waitFor();
     // Another browser has no cookie of ours.
     await page.context().clearCookies();
     await signWithWallet(page);

@@ -1,14 +1,30 @@
 // Ethereum wallets in the browser: those that announce themselves (EIP-6963), else the one in `window.ethereum` (EIP-1193).
 
-import { Problem } from "./page.js";
+import { ask, Problem } from "./page.js";
 
 const announced = new Map();
 
+/** The id of the demonstration's key among wallets. */
+export const THROWAWAY = "throwaway";
+
 /** Wallets that are there by now. */
 export function wallets() {
+    return [...installed(), ...throwaway()];
+}
+
+function installed() {
     if (announced.size > 0) return [...announced.values()];
     const provider = window.ethereum;
     return provider ? [{ id: "injected", name: "Browser wallet", icon: null, connect: () => connect(provider) }] : [];
+}
+
+/** In a demonstration: a key that the server has, and that is nobody's. */
+function throwaway() {
+    const address = document.body.dataset.throwaway;
+    if (address === undefined) return [];
+    const sign = async (message) => (await ask("/v1/demo/sign", { message })).signature;
+    const connect = async () => [{ address, name: "Development key", sign }];
+    return [{ id: THROWAWAY, name: "Throw-away development key", icon: null, connect }];
 }
 
 /** Calls `changed` when there are more. */

@@ -30,9 +30,12 @@ function offerWallets(kind, wallet, challenge, finish) {
     const show = () => {
         const found = kind.wallets();
         const now = JSON.stringify(found.map(({ id, name }) => [id, name]));
-        element("wallets-hint").textContent = hint(found.length, wallet);
+        const real = found.filter(({ id }) => id !== ethereum.THROWAWAY).length;
+        element("wallets-hint").textContent = hint(real, wallet);
+        const note = element("throwaway-note");
+        if (note) note.hidden = real === found.length;
         const banner = element("get-wallet");
-        if (banner) banner.hidden = found.length > 0 || wallet === "evm";
+        if (banner) banner.hidden = real > 0 || wallet === "evm";
         // What has the focus is not taken away without need.
         if (now === shown) return;
         shown = now;
