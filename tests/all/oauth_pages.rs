@@ -170,7 +170,11 @@ fn the_landing_page_has_a_demonstration_only_if_it_is_asked_for() {
     assert!(!page(&plain, "/").text().contains("landing.js"));
     assert_eq!(plain.admin("GET", "/v1/admin/clients", None).json(), json!([]));
 
+    let message = json!({ "message": "anything" });
+    assert_eq!(plain.post_json("/v1/demo/sign", &message).status, 404);
+
     let demo = Server::start(standard().variable("DEMO_MODE", "true"));
+    assert_eq!(demo.post_json("/v1/demo/sign", &message).status, 403, "its own pages alone");
     let names = |server: &Server| {
         let clients = server.admin("GET", "/v1/admin/clients", None).json();
         let clients: Vec<Value> = clients.as_array().unwrap().clone();
