@@ -6,3 +6,4 @@ pub mod evm;
 pub mod keyfile;
 pub mod sign_in;
 pub mod substrate;
+pub mod throwaway;

@@ -16,7 +16,6 @@ pub mod oauth;
 pub mod pylon;
 pub mod signer;
 pub mod subtensor;
-pub mod oauth;
 pub mod sign_in;
 pub mod tls;
 pub mod token;
