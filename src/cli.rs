@@ -4,8 +4,8 @@ mod client;
 mod credits;
 mod demo;
 mod health;
-mod nexus;
 mod key;
+mod nexus;
 mod token;
 mod usage;
 

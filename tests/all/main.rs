@@ -28,7 +28,6 @@ mod introspect;
 #[cfg(test)]
 mod neurons;
 #[cfg(test)]
-mod signed_requests;
 mod oauth_base;
 #[cfg(test)]
 mod oauth_device;
@@ -36,6 +35,8 @@ mod oauth_device;
 mod oauth_sign_in;
 #[cfg(test)]
 mod oauth_tokens;
+#[cfg(test)]
+mod signed_requests;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
