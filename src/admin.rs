@@ -21,6 +21,7 @@ use crate::{
         cache::Statistics,
         fault::{Calls, Fault},
         neurons::Neurons,
+        subtensor::owners::Owners,
     },
     credits::Ledger,
     metrics::Metrics,
@@ -91,6 +92,8 @@ pub struct Watched {
     pub facts: Arc<Facts>,
     /// Neurons, if there are any.
     pub neurons: Option<Arc<Neurons>>,
+    /// Whose hotkeys are whose, if anybody asks.
+    pub owners: Option<Owners>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
     /// Used signed requests.
@@ -185,6 +188,9 @@ impl Watched {
         }
         if let Some(neurons) = &self.neurons {
             self.observe_neurons(neurons);
+        }
+        if let Some(owners) = &self.owners {
+            self.observe_cache("owners", owners.statistics());
         }
     }
 

@@ -5,8 +5,8 @@ mod credits;
 mod demo;
 mod generate;
 mod health;
-mod nexus;
 mod key;
+mod nexus;
 mod token;
 mod usage;
 

@@ -26,6 +26,7 @@ use pingora_proxy::HttpProxy;
 use tokio::runtime::{Builder, Runtime};
 
 use self::{
+    assemble::Rooms,
     auth_listener::AuthListener,
     lifecycle::{Background, Stopping},
 };
@@ -41,7 +42,6 @@ use crate::{
         front::{Door, FrontDoor, Limits},
         local::Local,
     },
-    store::Store,
     telemetry::AccessLog,
     tls::{CertificateFiles, Certificates, client::ClientCertificates},
 };
@@ -74,6 +74,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
             reports: rooms.report_stats.clone(),
             facts: Arc::clone(&rooms.facts),
             neurons: rooms.neurons.clone(),
+            owners: rooms.owners.clone(),
             ledger: Arc::clone(&rooms.ledger),
             replays: Arc::clone(&rooms.replays),
             certificates: in_use.clone(),
@@ -94,7 +95,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         }
         _ => None,
     };
-    let authorization_server = authorization_server(config, &rooms.store, &outside)?;
+    let authorization_server = authorization_server(config, &rooms, &outside)?;
     if let Some(state) = &authorization_server {
         outside.spawn(lifecycle::watch_signing_keys(Arc::clone(&state.keys)));
         let retention = state.settings.events.retention;
@@ -140,12 +141,12 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
 }
 
 /// The authorization server, if there is to be one.
-fn authorization_server(config: &Config, store: &Store, outside: &Runtime) -> anyhow::Result<Option<oauth::State>> {
+fn authorization_server(config: &Config, rooms: &Rooms, outside: &Runtime) -> anyhow::Result<Option<oauth::State>> {
     let Some(settings) = &config.oauth else { return Ok(None) };
     let keys = SigningKeys::load(settings.keys.clone()).context("the authorization server's signing keys")?;
-    let facts = assemble::wallet_facts(config)?;
-    let events = oauth::Events::start(store.clone(), settings.events.enabled, outside.handle());
-    Ok(Some(oauth::State::new(settings.clone(), Arc::new(keys), store.clone(), facts, events)))
+    let facts = assemble::wallet_facts(config, rooms)?;
+    let events = oauth::Events::start(rooms.store.clone(), settings.events.enabled, outside.handle());
+    Ok(Some(oauth::State::new(settings.clone(), Arc::new(keys), rooms.store.clone(), facts, events)))
 }
 
 /// Hands over to Pingora, which returns only to end the process.

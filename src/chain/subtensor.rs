@@ -4,6 +4,7 @@
 //! is understood as far as it says the same things. subxt does the decoding; the connection is ours ([`wire`]), because
 //! it must have limits, must not name its address, and has to say what went wrong in our words.
 
+pub mod owners;
 pub mod serve;
 pub mod table;
 mod wire;

@@ -8,6 +8,7 @@ use super::{
     chain::PrivateUrl,
     context::{Context, Found},
     marketplace::read_ca,
+    oauth::Network,
     reader::Section,
     value::{BaseUrl, Parse, Raw, Timeout, word},
 };
@@ -53,14 +54,14 @@ pub struct Pylon {
     pub ca: Option<PathBuf>,
 }
 
-/// A node of the chain.
+/// A node of the chain. Where there is no file and the auth gateway's environment, `NETWORK` has one.
 #[derive(Clone, Debug)]
 pub struct Subtensor {
-    /// `url` or `url_file`: `ws`, `wss`, `http` or `https`. May hold an API key.
+    /// `url`, `url_file` or `SUBTENSOR_WS_URL`: `ws`, `wss`, `http` or `https`. May hold an API key.
     pub url: PrivateUrl,
     /// `genesis_hash`: which chain it must be. None (the default): whichever the node has.
     pub genesis_hash: Option<[u8; 32]>,
-    /// `timeout`: of one question, all included. Default 10 s.
+    /// `timeout` or `SUBTENSOR_QUERY_TIMEOUT_MS`: of one question, all included. Default 10 s.
     pub timeout: Duration,
 }
 
@@ -191,10 +192,15 @@ impl Pylon {
 
 impl Subtensor {
     pub(super) fn read(section: &Section<'_>) -> Option<Self> {
-        let url = section.secret("url", None);
+        let alone = section.context.replaced().auth_gateway;
+        let url = section.secret("url", alone.then_some("SUBTENSOR_WS_URL"));
         let genesis_hash = section.optional::<Hash>("genesis_hash", &[]).map(|found| found.value.0);
         let timeout = section.or("timeout", Timeout(Duration::from_secs(10))).0;
+        let timeout = if alone { query_timeout(section.context).unwrap_or(timeout) } else { timeout };
         let Some(Found { value, at }) = url.ok()? else {
+            if alone {
+                return Self::public(section.context, timeout);
+            }
             if section.present() {
                 section.mistake("url", "is missing");
             }
@@ -203,6 +209,34 @@ impl Subtensor {
         let url = PrivateUrl::parse_node(&value).map_err(|message| section.context.mistake(&at, message)).ok()?;
         Some(Self { url, genesis_hash, timeout })
     }
+
+    /// The node that the auth gateway asked if it was told of none (auth-gateway.md section 8).
+    fn public(context: &Context<'_>, timeout: Duration) -> Option<Self> {
+        // A wrong NETWORK has been reported where [oauth] reads it.
+        let testnet = context.variable("NETWORK").is_some_and(|found| found.value == Network::Testnet.as_str());
+        let (url, genesis_hash) = if testnet {
+            ("wss://test.finney.opentensor.ai:443", None)
+        } else {
+            ("wss://entrypoint-finney.opentensor.ai:443", Some(MAINNET))
+        };
+        Some(Self { url: PrivateUrl::new(Url::parse(url).ok()?), genesis_hash, timeout })
+    }
+}
+
+/// The hash of the main network's first block (subtensor.md section 2).
+const MAINNET: [u8; 32] = [
+    0x2f, 0x05, 0x55, 0xcc, 0x76, 0xfc, 0x28, 0x40, 0xa2, 0x5a, 0x6e, 0xa3, 0xb9, 0x63, 0x71, 0x46, 0x80, 0x6f, 0x1f,
+    0x44, 0xb0, 0x90, 0xc1, 0x75, 0xff, 0xde, 0x2a, 0x7e, 0x5a, 0xb3, 0x6c, 0x03,
+];
+
+/// `SUBTENSOR_QUERY_TIMEOUT_MS`.
+fn query_timeout(context: &Context<'_>) -> Option<Duration> {
+    const NAME: &str = "SUBTENSOR_QUERY_TIMEOUT_MS";
+    let found = context.parsed_variable::<u32>(&[NAME]).ok()??;
+    if found.value == 0 {
+        context.mistake(&found.at, "must be at least 1");
+    }
+    Some(Duration::from_millis(found.value.into()))
 }
 
 impl Parse for NetUid {

@@ -106,6 +106,9 @@ impl Config {
             let keys =
                 oauth.keys.directory().map_or_else(|| "RSA_... variables".into(), |path| path.display().to_string());
             rows.push(row("signing keys", keys));
+            let owners = self.subtensor.as_ref().map(|node| format!("Subtensor {}", node.url));
+            let nobody = || "nobody to ask: Bittensor wallets cannot sign in ([subtensor])".to_owned();
+            rows.push(row("owners of hotkeys", owners.unwrap_or_else(nobody)));
         }
         if let Some(report) = &self.usage.report {
             rows.push(row("usage reports", report.url.to_string()));

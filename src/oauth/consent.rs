@@ -11,6 +11,7 @@ use super::{
     asked, browser,
     direct::private,
     events::Happened,
+    facts::Acquaintance,
     opaque::{self, Kind},
     origin, rates, redirect, sign_in,
 };
@@ -98,7 +99,7 @@ async fn callback(
     let proof = account.verify(&state, &request.nonce, &request.signature).await;
     verified(&state, &client, account, &session.scope, proof.is_ok());
     proof?;
-    let signer = sign_in::checked(&state, account, &session.scope)?;
+    let signer = sign_in::checked(&state, account, &session.scope, Acquaintance::Stranger).await?;
     let scopes = asked::scopes(&asked::split(&session.scope), state.settings.network)?;
     asked::allowed(&scopes, &client)?;
     let now = clock::now_micros();

@@ -20,6 +20,7 @@ use super::{
     consent::verified,
     direct::private,
     events::Happened,
+    facts::Acquaintance,
     opaque::{self, Kind},
     origin, rates,
     resource::Resources,
@@ -221,7 +222,7 @@ async fn confirm(
     let proof = account.verify(&state, &request.nonce, &request.signature).await;
     verified(&state, &client, account, &device.scope, proof.is_ok());
     proof?;
-    let signer = sign_in::checked(&state, account, &device.scope)?;
+    let signer = sign_in::checked(&state, account, &device.scope, Acquaintance::Stranger).await?;
     let now = clock::now_micros();
     let grant = Grant {
         id: opaque::uuid().map_err(|error| Error::internal(&error))?,

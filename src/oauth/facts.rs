@@ -9,7 +9,7 @@ use super::{
     scope::{Kind, Scope},
 };
 use crate::{
-    chain::evm::Evm,
+    chain::{cache::Unanswered, evm::Evm, subtensor::owners::Owners},
     model::hotkey::Hotkey,
     store::grant::{Signer, SignerKind},
 };
@@ -18,26 +18,17 @@ use crate::{
 pub struct WalletFacts {
     /// The node that knows what contracts say of signatures. None: accounts that are contracts cannot sign in.
     pub ethereum: Option<Evm>,
-    /// Who knows which coldkey owns a hotkey.
-    pub owners: Owners,
+    /// Who knows which coldkey owns a hotkey. None: Bittensor wallets cannot sign in.
+    pub owners: Option<Owners>,
 }
 
-/// Who knows which coldkey owns a hotkey.
-#[derive(Clone, Debug)]
-pub enum Owners {
-    /// Nobody: Bittensor wallets cannot sign in.
-    Unavailable,
-}
-
-impl Owners {
-    /// The coldkey that owns this account. None: nobody does, so it is no hotkey.
-    fn of(&self, _account: Hotkey) -> Result<Option<Hotkey>, Error> {
-        match self {
-            Self::Unavailable => {
-                Err(Error::unavailable("The chain cannot be asked about this wallet; try again later"))
-            }
-        }
-    }
+/// How we come to ask about a wallet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acquaintance {
+    /// It signs in. Anybody can make a wallet, so questions about such are limited.
+    Stranger,
+    /// It has signed in before.
+    Known,
 }
 
 impl WalletFacts {
@@ -45,12 +36,12 @@ impl WalletFacts {
     ///
     /// # Errors
     /// 503.
-    pub fn signer(&self, account: Account) -> Result<Signer, Error> {
+    pub async fn signer(&self, account: Account, acquaintance: Acquaintance) -> Result<Signer, Error> {
         let text = account.text();
         let Account::Substrate(key) = account else {
             return Ok(Signer { account: text, kind: SignerKind::Evm, hotkey: None, coldkey: None });
         };
-        Ok(match self.owners.of(key)? {
+        Ok(match self.owner(key, acquaintance).await? {
             Some(owner) => Signer {
                 hotkey: Some(text.clone()),
                 coldkey: Some(owner.to_string()),
@@ -58,6 +49,20 @@ impl WalletFacts {
                 kind: SignerKind::Hotkey,
             },
             None => Signer { coldkey: Some(text.clone()), hotkey: None, account: text, kind: SignerKind::Coldkey },
+        })
+    }
+
+    /// The coldkey that owns this account. None: nobody does, so it is no hotkey.
+    async fn owner(&self, account: Hotkey, acquaintance: Acquaintance) -> Result<Option<Hotkey>, Error> {
+        const UNKNOWN: &str = "The chain cannot be asked about this wallet; try again later";
+        let owners = self.owners.as_ref().ok_or_else(|| Error::unavailable(UNKNOWN))?;
+        let answer = match acquaintance {
+            Acquaintance::Stranger => owners.of_stranger(account).await,
+            Acquaintance::Known => owners.of(account).await,
+        };
+        answer.map_err(|unanswered| match unanswered {
+            Unanswered::Unavailable(_) => Error::unavailable(UNKNOWN),
+            Unanswered::Limited { .. } => Error::unavailable("Too many new wallets are signing in; try again"),
         })
     }
 

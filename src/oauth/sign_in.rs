@@ -4,6 +4,7 @@ use super::{
     Error, State,
     account::Account,
     asked,
+    facts::Acquaintance,
     message::{self, Client as Asker, Request},
     opaque,
 };
@@ -119,17 +120,22 @@ pub async fn signer(
     scope: &str,
 ) -> Result<Signer, Error> {
     account.verify(state, message, unverified_signature).await?;
-    checked(state, account, scope)
+    checked(state, account, scope, Acquaintance::Stranger).await
 }
 
 /// What a wallet is, if all that is asked for is true of it.
 ///
 /// # Errors
 /// 400, 403 or 503.
-pub fn checked(state: &State, account: Account, scope: &str) -> Result<Signer, Error> {
+pub async fn checked(
+    state: &State,
+    account: Account,
+    scope: &str,
+    acquaintance: Acquaintance,
+) -> Result<Signer, Error> {
     let scopes = asked::scopes(&asked::split(scope), state.settings.network)?;
     asked::suit(&scopes, account.method())?;
-    let signer = state.facts.signer(account)?;
+    let signer = state.facts.signer(account, acquaintance).await?;
     state.facts.check(&scopes, &signer)?;
     Ok(signer)
 }

@@ -17,7 +17,7 @@ use crate::{
             reader::{Reader, Source},
         },
         pylon::{self, Pylon},
-        subtensor::{self, table::Watch},
+        subtensor::{self, owners::Owners, table::Watch},
     },
     config::{Compatibility, Config, DatabaseTarget, NeuronPolicy, NeuronSource, Replay, Route, RouteTarget},
     credits::{Books, Ledger, LedgerOptions},
@@ -50,6 +50,8 @@ pub struct Rooms {
     pub facts: Arc<Facts>,
     /// Neurons and their keys, if there is a source of them.
     pub neurons: Option<Arc<Neurons>>,
+    /// Whose hotkeys are whose, if somebody signs in and there is a node to ask.
+    pub owners: Option<Owners>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
     /// Signed requests that have been used.
@@ -128,14 +130,18 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Movers)> {
     let writer_stats = writer.stats();
     let reporter = reporter(config, &store)?;
     let report_stats = reporter.as_ref().map(Reporter::stats);
-    let neuron_reader = neurons(config, &outside)?;
+    let node = subtensor(config)?;
+    let neuron_reader = neurons(config, node.clone(), &outside)?;
+    let owners = node.zip(config.subtensor.as_ref()).filter(|_| config.oauth.is_some());
+    let owners =
+        owners.map(|(node, settings)| Owners::new(node, settings.timeout, cache::Clock::Steady, outside.clone()));
     let neurons = neuron_reader.as_ref().map(|reader| Arc::clone(&reader.neurons));
     let replays = match replay_place(config) {
         Replay::Memory => Replays::in_memory(clock::now_micros()),
         Replay::Store => Replays::in_store(store.clone(), outside.clone(), timeout),
     };
     let replays = Arc::new(replays);
-    let rooms = Rooms { store, spool, writer_stats, report_stats, facts, neurons, ledger, replays, outside };
+    let rooms = Rooms { store, spool, writer_stats, report_stats, facts, neurons, owners, ledger, replays, outside };
     Ok((rooms, Movers { writer, reporter, neuron_reader }))
 }
 
@@ -193,9 +199,9 @@ fn node(config: &Config) -> anyhow::Result<Option<evm::Options>> {
 ///
 /// # Errors
 /// When a client cannot be built.
-pub fn wallet_facts(config: &Config) -> anyhow::Result<oauth::WalletFacts> {
+pub fn wallet_facts(config: &Config, rooms: &Rooms) -> anyhow::Result<oauth::WalletFacts> {
     let ethereum = node(config)?.map(|options| evm::Evm::new(&options)).transpose()?;
-    Ok(oauth::WalletFacts { ethereum, owners: oauth::facts::Owners::Unavailable })
+    Ok(oauth::WalletFacts { ethereum, owners: rooms.owners.clone() })
 }
 
 fn facts(config: &Config, outside: &Handle) -> anyhow::Result<Facts> {
@@ -224,7 +230,7 @@ fn facts(config: &Config, outside: &Handle) -> anyhow::Result<Facts> {
 }
 
 /// The table of neurons, and what fills it.
-fn neurons(config: &Config, outside: &Handle) -> anyhow::Result<Option<Reader>> {
+fn neurons(config: &Config, node: Option<subtensor::Node>, outside: &Handle) -> anyhow::Result<Option<Reader>> {
     let Some(settings) = &config.neurons else { return Ok(None) };
     let netuid = settings.netuid;
     let clock = cache::Clock::Steady;
@@ -243,7 +249,7 @@ fn neurons(config: &Config, outside: &Handle) -> anyhow::Result<Option<Reader>> 
             let look_ups = pylon.look_ups(settings.refresh, options.http.timeout, clock, outside.clone());
             (neurons.with_look_ups(look_ups), Source::Pylon(pylon))
         }
-        (NeuronSource::Subtensor, ..) if let Some(node) = subtensor(config)? => {
+        (NeuronSource::Subtensor, ..) if let Some(node) = node => {
             (neurons, Source::Subtensor(Box::new(Watch::new(node))))
         }
         _ => return Ok(None),

@@ -45,6 +45,8 @@ mod oauth_sign_in;
 #[cfg(test)]
 mod oauth_tokens;
 #[cfg(test)]
+mod signed_requests;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod store_oauth;

@@ -17,12 +17,14 @@ pub(super) const ITS_OWN: [&str; 10] = [
 /// Every variable that has an effect where there is no file and one of its own is set, and which. Those marked † may
 /// instead be given as a file, whose name is in the variable with `_FILE` at its end. An empty variable counts as unset.
 /// `DATABASE_URL` and `TOLLGATE_…` count as well.
-pub const AUTH_GATEWAY_VARIABLES: [(&str, &str); 32] = [
+pub const AUTH_GATEWAY_VARIABLES: [(&str, &str); 34] = [
     ("HOST", "address that everything is served at (0.0.0.0)"),
     ("PORT", "its port (3000)"),
     ("NODE_ENV", "`production` demands https and an admin key (development)"),
     ("TRUST_PROXY", "whose X-Forwarded-For is believed: true, false, a number of proxies, or networks (false)"),
     ("NETWORK", "`mainnet` or `testnet` (mainnet)"),
+    ("SUBTENSOR_WS_URL", "node of the chain, which knows whose hotkeys are whose (the public one of NETWORK) †"),
+    ("SUBTENSOR_QUERY_TIMEOUT_MS", "how long it may take to answer, in milliseconds (10000)"),
     ("RSA_PRIVATE_KEY_BASE64", "signing key: base64 of a PEM file"),
     ("RSA_PUBLIC_KEY_BASE64", "its public half, the same way"),
     ("RSA_PRIVATE_KEY_PATH", "signing key: PEM file, unless it is given in base64"),
@@ -53,16 +55,14 @@ pub const AUTH_GATEWAY_VARIABLES: [(&str, &str); 32] = [
 ];
 
 /// Those that change nothing here, and why. Each that is set is warned of.
-pub(in crate::config) const AUTH_GATEWAY_WITHOUT_EFFECT: [(&str, &str); 8] = [
+pub(in crate::config) const AUTH_GATEWAY_WITHOUT_EFFECT: [(&str, &str); 6] = [
     ("MIGRATIONS_DIR", "the migrations are in the program"),
     ("APP_VERSION", VERSION),
     ("GIT_COMMIT", VERSION),
-    ("SUBTENSOR_WS_URL", CHAIN),
-    ("SUBTENSOR_BLOCK_TIME", CHAIN),
-    ("SUBTENSOR_QUERY_TIMEOUT_MS", CHAIN),
-    ("TAOSTATS_API_URL", CHAIN),
-    ("TAOSTATS_API_KEY", CHAIN),
+    ("SUBTENSOR_BLOCK_TIME", "nothing that is remembered ends with an epoch"),
+    ("TAOSTATS_API_URL", TAOSTATS),
+    ("TAOSTATS_API_KEY", TAOSTATS),
 ];
 
 const VERSION: &str = "the program knows its version";
-const CHAIN: &str = "the chain is not asked";
+const TAOSTATS: &str = "only the chain itself is asked";

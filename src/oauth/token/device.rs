@@ -33,7 +33,7 @@ pub async fn exchange(state: &State, client: &Client, request: &Request) -> Resu
         Poll::Approved(grant) => *grant,
     };
     let (token, kept) = issue::refresh_token(state, &granted)?;
-    let grant = narrowed(state, verified_again(state, granted)?, request)?;
+    let grant = narrowed(state, verified_again(state, granted).await?, request)?;
     if !state.store.redeem_device(&digest, &kept, now).await? {
         return Err(unknown());
     }

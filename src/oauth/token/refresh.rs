@@ -11,6 +11,7 @@ use crate::{
     oauth::{
         Error, State,
         account::Account,
+        facts::Acquaintance,
         issue,
         opaque::{self, Kind},
         sign_in,
@@ -37,7 +38,7 @@ pub async fn exchange(state: &State, client: &Client, request: &Request) -> Resu
         return Err(unknown());
     }
     let forgive = used_again(state, &old, now).await?;
-    let grant = narrowed(state, verified_again(state, old.grant.clone())?, request)?;
+    let grant = narrowed(state, verified_again(state, old.grant.clone()).await?, request)?;
     let (token, kept) = issue::refresh_token(state, &old.grant)?;
     let exchanged = match forgive {
         None => state.store.rotate_refresh_token(&digest, &kept, now).await?,
@@ -67,12 +68,12 @@ async fn used_again(state: &State, old: &RefreshToken, now: i64) -> Result<Optio
 }
 
 /// What was true of a Bittensor wallet must still be. Of an Ethereum wallet nothing is known but that it signed.
-pub fn verified_again(state: &State, grant: Grant) -> Result<Grant, Error> {
+pub async fn verified_again(state: &State, grant: Grant) -> Result<Grant, Error> {
     if grant.signer.kind == SignerKind::Evm {
         return Ok(grant);
     }
     let account = Account::parse(&grant.signer.account)?;
-    let signer = sign_in::checked(state, account, &grant.scope)?;
+    let signer = sign_in::checked(state, account, &grant.scope, Acquaintance::Known).await?;
     Ok(Grant { signer, ..grant })
 }
 

@@ -26,6 +26,8 @@ pub fn settings() -> Settings {
         .variable("RSA_PRIVATE_KEY_PATH", data("rsa.pem").to_str().unwrap())
         .variable("RSA_PUBLIC_KEY_PATH", data("rsa.pub.pem").to_str().unwrap())
         .variable("ADMIN_API_KEY", ADMIN_KEY)
+        // Nobody: no test asks the real chain.
+        .variable("SUBTENSOR_WS_URL", "ws://127.0.0.1:9")
         .variable("RATE_LIMIT_GLOBAL", "100000")
         .variable("RATE_LIMIT_CHALLENGE", "100000")
 }
