@@ -32,7 +32,6 @@ mod neurons;
 #[cfg(test)]
 mod neurons_drill;
 #[cfg(test)]
-mod signed_requests;
 mod oauth_base;
 #[cfg(test)]
 mod oauth_clients;

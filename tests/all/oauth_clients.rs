@@ -107,7 +107,7 @@ fn server(store: &Store, more: &[(&str, &str)]) -> oauth::State {
     let config = Config::load(&Sources { file: None, environment, flags: Flags::default() }).unwrap();
     let settings = config.oauth.unwrap();
     let keys = SigningKeys::load(settings.keys.clone()).unwrap();
-    let facts = oauth::WalletFacts { ethereum: None, owners: oauth::facts::Owners::Unavailable };
+    let facts = oauth::WalletFacts { ethereum: None, owners: None };
     let events = oauth::Events::start(store.clone(), false, &tokio::runtime::Handle::current());
     oauth::State::new(settings, Arc::new(keys), store.clone(), facts, events)
 }
