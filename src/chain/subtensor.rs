@@ -1,7 +1,7 @@
 //! The chain of neurons itself: a client of a Subtensor node (subtensor.md).
 //!
 //! Questions are put to one block and decoded by the metadata that the node has of it, by names, so that a new runtime
-//! is understood as far as it says the same things. subxt does the decoding; the connection is ours ([`wire`]), because
+//! is understood as far as it says the same things. subxt does the decoding; the connection is ours (`wire`), because
 //! it must have limits, must not name its address, and has to say what went wrong in our words.
 
 pub mod owners;

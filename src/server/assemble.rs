@@ -250,7 +250,7 @@ fn neurons(config: &Config, node: Option<subtensor::Node>, outside: &Handle) -> 
             (neurons.with_look_ups(look_ups), Source::Pylon(pylon))
         }
         (NeuronSource::Subtensor, ..) if let Some(node) = node => {
-            (neurons, Source::Subtensor(Box::new(Watch::new(node))))
+            (neurons.with_questions(Arc::clone(node.questions())), Source::Subtensor(Box::new(Watch::new(node))))
         }
         _ => return Ok(None),
     };

@@ -277,6 +277,7 @@ fn a_gateway_reads_the_chain_and_shows_it() {
     let gateway = Gateway::start(node.configured(Settings::file().open(node.address, ""), ""));
     let shown = |name: &str| gateway.metric(name, &["netuid=\"2\""]);
     eventually("the table is there", || (shown("tollgate_neurons_keys") == 1).then_some(()));
+    assert!(gateway.metric("tollgate_lookups", &["subtensor", "answered"]) > 5);
     assert_eq!((shown("tollgate_neurons_block"), shown("tollgate_neurons_spec_version")), (63, 293));
     node.publish(IDLE, 1, &[5; 32]);
     node.mine_and_finalize();
