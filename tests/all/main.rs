@@ -30,11 +30,15 @@ mod neurons;
 #[cfg(test)]
 mod oauth_base;
 #[cfg(test)]
+mod oauth_bittensor;
+#[cfg(test)]
 mod oauth_device;
 #[cfg(test)]
 mod oauth_sign_in;
 #[cfg(test)]
 mod oauth_tokens;
+#[cfg(test)]
+mod owners;
 #[cfg(test)]
 mod signed_requests;
 #[cfg(test)]
