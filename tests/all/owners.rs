@@ -44,6 +44,7 @@ fn of(owners: &Owners, who: &str) -> Result<Option<String>, Unanswered> {
     Ok(run(owners.of_stranger(hotkey(who)))?.map(|owner| owner.to_string()))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is what is asked for")]
 fn owned(by: &str) -> Result<Option<String>, Unanswered> {
     Ok(Some(by.to_owned()))
 }
