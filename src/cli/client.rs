@@ -9,7 +9,7 @@ use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use super::{moment, on_runtime, open, table};
 use crate::{
     config::Config,
-    model::{client::Client, secret::Secret},
+    model::{client::Client, clock, secret::Secret},
     oauth::{
         Error, admin,
         registration::{ClientType, Registration, new_secret},
@@ -33,7 +33,7 @@ pub enum Command {
         /// Its client id.
         client_id: String,
     },
-    /// Let nobody use an application any more. This cannot be undone.
+    /// Let nobody use an application any more, and take back what it was given. This cannot be undone.
     Deactivate {
         /// Its client id.
         client_id: String,
@@ -100,7 +100,8 @@ pub fn run(command: Command, config: &Config) -> anyhow::Result<()> {
                 if !store.deactivate_client(&client_id).await? {
                     bail!("there is no client {client_id}");
                 }
-                format!("{client_id} is deactivated.\n")
+                store.revoke_client(&client_id, clock::now_micros()).await?;
+                format!("{client_id} is deactivated, and nobody is signed in to it any more.\n")
             }
         };
         store.close().await;

@@ -3,6 +3,8 @@
 //! Three answers: yes, no, and *it cannot be found out*, which is 503 and never taken for one of the others. Whoever
 //! knows more of the chain is put in here; no endpoint asks it by itself.
 
+use axum::http::StatusCode;
+
 use super::{
     Error,
     account::Account,
@@ -70,8 +72,13 @@ impl WalletFacts {
     ///
     /// # Errors
     /// 403 if something is not, 503 if it cannot be found out.
-    pub fn check(&self, scopes: &[Scope], _: &Signer) -> Result<(), Error> {
-        match scopes.iter().find(|scope| *scope.kind() != Kind::OpenId) {
+    pub fn check(&self, scopes: &[Scope], signer: &Signer) -> Result<(), Error> {
+        let wrong = |scope: &&Scope| matches!(scope.kind(), Kind::Signer(kind) if *kind != signer.kind);
+        if let Some(scope) = scopes.iter().find(wrong) {
+            let text = format!("Scope {scope} is not given: the wallet signed with a {}", signer.kind.as_str());
+            return Err(Error::http(StatusCode::FORBIDDEN, text));
+        }
+        match scopes.iter().find(|scope| !matches!(scope.kind(), Kind::OpenId | Kind::Signer(_))) {
             None => Ok(()),
             Some(scope) => Err(Error::unavailable(format!("Scope {scope} cannot be verified now; try again later"))),
         }

@@ -1,12 +1,12 @@
-//! Scopes: what an application may ask to have proven about a wallet (auth-gateway.md section 6). Pure: whether a scope is
-//! true of somebody is asked elsewhere.
+//! Scopes: what an application may ask to have proven about a wallet (auth-gateway.md section 6; `signer:…` is ours). Pure:
+//! whether a scope is true of somebody is asked elsewhere.
 
 mod allowed;
 
 use std::{fmt, str::FromStr};
 
 pub use self::allowed::{allows, is_pattern};
-use crate::{config::Network, model::client::SignMethod};
+use crate::{config::Network, model::client::SignMethod, store::grant::SignerKind};
 
 /// One scope, as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Scope {
 pub enum Kind {
     /// `openid`: an id token (OpenID Connect Core §3.1.2.1).
     OpenId,
+    /// `signer:hotkey`, `signer:coldkey`: the key itself that signs, not one that belongs to it.
+    Signer(SignerKind),
     /// `subnet:N:miner`, `subnet:N:validator`, `subnet:N:owner`.
     SubnetRole(Netuid, Role),
     /// `subnet:N:holder[:AMOUNT]`: alpha of a subnet.
@@ -83,6 +85,7 @@ fn parse(text: &str) -> Option<Kind> {
     let mut parts = text.split(':');
     let kind = match (parts.next()?, parts.next(), parts.next()) {
         ("openid", None, None) => Kind::OpenId,
+        ("signer", Some(kind), None) => Kind::Signer(signer(kind)?),
         ("subnet", Some(netuid), Some("holder")) => Kind::SubnetHolder(Netuid::parse(netuid)?, amount(parts.next())?),
         ("subnet", Some(netuid), Some(role)) => Kind::SubnetRole(Netuid::parse(netuid)?, Role::parse(role)?),
         ("tao", Some("holder"), written) => Kind::TaoHolder(amount(written)?),
@@ -91,6 +94,11 @@ fn parse(text: &str) -> Option<Kind> {
         _ => return None,
     };
     parts.next().is_none().then_some(kind)
+}
+
+/// Ethereum's is no kind of a wallet that has several.
+fn signer(text: &str) -> Option<SignerKind> {
+    [SignerKind::Hotkey, SignerKind::Coldkey].into_iter().find(|kind| kind.as_str() == text)
 }
 
 /// Some(None): there is none. None: there is one, and it is wrong.
@@ -205,7 +213,9 @@ impl Scope {
     pub fn signing_key(&self) -> SigningHint {
         match self.kind {
             Kind::OpenId => SigningHint::Any,
-            Kind::SubnetRole(_, Role::Miner | Role::Validator) => SigningHint::Hotkey,
+            Kind::SubnetRole(_, Role::Miner | Role::Validator) | Kind::Signer(SignerKind::Hotkey) => {
+                SigningHint::Hotkey
+            }
             _ => SigningHint::Coldkey,
         }
     }
@@ -218,6 +228,7 @@ impl Scope {
         };
         match &self.kind {
             Kind::OpenId => "openid".to_owned(),
+            Kind::Signer(kind) => format!("Signed with a {}", kind.as_str()),
             Kind::SubnetRole(netuid, role) => {
                 let role = match role {
                     Role::Miner => "Miner",

@@ -34,6 +34,8 @@ mod neurons_drill;
 #[cfg(test)]
 mod oauth_base;
 #[cfg(test)]
+mod oauth_bittensor;
+#[cfg(test)]
 mod oauth_clients;
 #[cfg(test)]
 mod oauth_device;
@@ -43,6 +45,8 @@ mod oauth_pages;
 mod oauth_sign_in;
 #[cfg(test)]
 mod oauth_tokens;
+#[cfg(test)]
+mod owners;
 #[cfg(test)]
 mod signed_requests;
 #[cfg(test)]

@@ -34,7 +34,7 @@ fn with_the_old_variables_alone_it_serves_metadata_keys_and_health() {
             assert_eq!(document["id_token_signing_alg_values_supported"], json!(["RS256"]));
             let scopes = document["scopes_supported"].as_array().unwrap();
             assert_eq!(scopes.iter().filter(|scope| *scope == "openid").count(), 1);
-            assert_eq!((scopes.len(), &scopes[10]), (11, &json!("staker:{min_tao}")));
+            assert_eq!((scopes.len(), &scopes[10]), (13, &json!("staker:{min_tao}")), "two are ours");
         }
 
         let answer = server.get("/.well-known/jwks.json");
@@ -82,7 +82,7 @@ fn the_scope_configuration_is_what_forms_need() {
 fn on_testnet_there_are_no_scopes_that_need_an_index() {
     let server = Server::start(settings().variable("NETWORK", "testnet"));
     let document = server.get("/.well-known/openid-configuration").json();
-    assert_eq!(document["scopes_supported"].as_array().unwrap().len(), 8);
+    assert_eq!(document["scopes_supported"].as_array().unwrap().len(), 10);
     assert_eq!(server.get("/health").json()["network"], "testnet");
 }
 

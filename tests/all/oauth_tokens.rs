@@ -264,7 +264,15 @@ fn a_resource_server_asks_about_tokens() {
         remembered(&app.refresh(refresh_of(&tokens)));
         assert_eq!(ask(&client, refresh_of(&tokens)).json(), inactive, "used");
         assert_eq!(ask(&resource_server, access).json()["active"], true);
-        // 14.1, 7: deactivating a client takes its tokens back.
+        // 14.1, 7: deactivating a client takes its tokens back, whoever does it.
+        let other = server.register(&registration("public"));
+        let other = App { server: &server, client: &other };
+        let others = other.tokens(&wallet);
+        let others_access = others["access_token"].as_str().unwrap();
+        assert_eq!(ask(&resource_server, others_access).json()["active"], true);
+        server.gateway.cli(&["client", "deactivate", other.id()]);
+        assert_eq!(ask(&resource_server, others_access).json(), inactive);
+        assert_eq!(ask(&resource_server, access).json()["active"], true, "another's stay");
         assert_eq!(server.admin("DELETE", &format!("/v1/admin/clients/{}", app.id()), None).status, 200);
         assert_eq!(ask(&resource_server, access).json(), inactive);
         assert_eq!(app.refresh(refresh_of(&tokens)).status, 401);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::config::Network;
 
-/// `scopes_supported`: the forms, in the replaced system's order and spelling.
+/// `scopes_supported`: the forms, in the replaced system's order and spelling; then ours.
 pub fn supported(network: Network) -> Vec<&'static str> {
     let mut scopes = vec![
         "openid",
@@ -19,6 +19,7 @@ pub fn supported(network: Network) -> Vec<&'static str> {
     if network == Network::Mainnet {
         scopes.extend(["delegate:{hotkey}", "delegate:{hotkey}:{min_tao}", "staker:{min_tao}"]);
     }
+    scopes.extend(["signer:hotkey", "signer:coldkey"]);
     scopes
 }
 

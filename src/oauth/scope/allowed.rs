@@ -1,6 +1,6 @@
 //! Allow-lists: what a client may ask for (auth-gateway.md section 6.3).
 
-use super::{Amount, Kind, Netuid, Role, Scope, hotkey_text};
+use super::{Amount, Kind, Netuid, Role, Scope, hotkey_text, signer};
 
 /// Whether a text can stand in an allow-list: a scope in which `*` may stand for any number, role, hotkey or amount.
 #[must_use]
@@ -12,6 +12,7 @@ pub fn is_pattern(text: &str) -> bool {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
     OpenId,
+    Signer,
     SubnetRole,
     SubnetHolder,
     TaoHolder,
@@ -26,6 +27,7 @@ fn shape(text: &str) -> Option<Shape> {
     let amount = |text: Option<&str>| text.is_none_or(|text| any(text, |text| Amount::parse(text).is_some()));
     let (shape, fits) = match (parts.next()?, parts.next(), parts.next()) {
         ("openid", None, None) => (Shape::OpenId, true),
+        ("signer", Some(kind), None) => (Shape::Signer, any(kind, |text| signer(text).is_some())),
         ("subnet", Some(number), Some("holder")) => (Shape::SubnetHolder, netuid(number) && amount(parts.next())),
         ("subnet", Some(number), Some(role)) => {
             (Shape::SubnetRole, netuid(number) && any(role, |text| Role::parse(text).is_some()))
@@ -40,15 +42,16 @@ fn shape(text: &str) -> Option<Shape> {
     (fits && parts.next().is_none()).then_some(shape)
 }
 
-/// Whether a client with this list may ask for a scope. An empty list allows everything; `openid` is always allowed. An
-/// entry without an amount allows any amount, one with an amount that one alone.
+/// Whether a client with this list may ask for a scope. An empty list allows everything; `openid` and `signer:…`,
+/// which open nothing, are always allowed. An entry without an amount allows any amount, one with an amount that one alone.
 #[must_use]
 pub fn allows(list: &[String], scope: &Scope) -> bool {
-    if list.is_empty() || scope.kind == Kind::OpenId {
+    if list.is_empty() || matches!(scope.kind, Kind::OpenId | Kind::Signer(_)) {
         return true;
     }
     let own = match scope.kind {
         Kind::OpenId => Shape::OpenId,
+        Kind::Signer(_) => Shape::Signer,
         Kind::SubnetRole(..) => Shape::SubnetRole,
         Kind::SubnetHolder(..) => Shape::SubnetHolder,
         Kind::TaoHolder(_) => Shape::TaoHolder,

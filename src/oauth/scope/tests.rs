@@ -9,9 +9,11 @@ fn scope(text: &str) -> Scope {
 }
 
 #[test]
-fn scopes_have_six_forms_and_no_other() {
+fn scopes_have_these_forms_and_no_other() {
     for good in [
         "openid",
+        "signer:hotkey",
+        "signer:coldkey",
         "subnet:1:miner",
         "subnet:01:validator",
         "subnet:99999999999999999999:owner",
@@ -53,6 +55,13 @@ fn scopes_have_six_forms_and_no_other() {
         "subnet:1:holder:1:1",
         "subnet:1:holder:-1",
         "subnet:1:holder:1e9",
+        "signer",
+        "signer:",
+        "signer:evm",
+        "signer:any",
+        "signer:*",
+        "signer:Hotkey",
+        "signer:hotkey:",
         "tao",
         "tao:",
         "tao:owner",
@@ -75,7 +84,7 @@ fn scopes_have_six_forms_and_no_other() {
 }
 
 #[test]
-fn descriptions_are_the_replaced_systems() {
+fn descriptions_are_the_replaced_systems_but_for_ours() {
     for (text, expected) in [
         ("openid", "openid"),
         ("subnet:1:miner", "Miner on Subnet 1"),
@@ -90,6 +99,7 @@ fn descriptions_are_the_replaced_systems() {
         (&format!("delegate:{HOTKEY}"), "Delegator to 5F3sa2TJ...5EYjQX"),
         (&format!("delegate:{HOTKEY}:5"), "Delegator to 5F3sa2TJ...5EYjQX (min 5 TAO)"),
         ("staker:1000", "Staker (min 1000 TAO total)"),
+        ("signer:hotkey", "Signed with a hotkey"),
         ("no scope", "no scope"),
     ] {
         assert_eq!(description(text), expected);
@@ -135,6 +145,8 @@ fn allow_lists_hold_patterns() {
         "delegate:*",
         "staker:*",
         "staker:5",
+        "signer:hotkey",
+        "signer:*",
     ] {
         assert!(is_pattern(good), "{good}");
     }
@@ -148,6 +160,7 @@ fn allow_lists_hold_patterns() {
         "subnet:*:holder:",
         "staker",
         "openid:*",
+        "signer:evm",
         "*:*:*",
     ] {
         assert!(!is_pattern(bad), "{bad}");
@@ -161,6 +174,8 @@ fn an_allow_list_allows_its_own_kind() {
     for (list, text, allowed) in [
         (vec![], "subnet:1:miner", true),
         (vec!["tao:holder"], "openid", true),
+        (vec!["tao:holder"], "signer:coldkey", true),
+        (vec!["signer:*"], "tao:holder", false),
         (vec!["openid"], "subnet:1:miner", false),
         (vec!["subnet:1:miner"], "subnet:1:miner", true),
         (vec!["subnet:1:miner"], "subnet:2:miner", false),
@@ -199,6 +214,8 @@ fn the_hint_names_the_key_that_is_needed() {
         (vec!["nonsense"], "any"),
         (vec!["openid", "tao:holder"], "coldkey"),
         (vec!["subnet:1:owner"], "coldkey"),
+        (vec!["openid", "signer:coldkey"], "coldkey"),
+        (vec!["subnet:1:owner", "signer:hotkey"], "hotkey"),
         (vec!["tao:holder", "subnet:1:miner"], "hotkey"),
         (vec!["subnet:1:validator"], "hotkey"),
     ] {
@@ -212,6 +229,7 @@ fn what_suits_a_wallet_and_a_network() {
         ("openid", true, true),
         ("subnet:1:miner", false, true),
         ("tao:holder", false, true),
+        ("signer:hotkey", false, true),
         ("staker:1", false, false),
         (&format!("delegate:{HOTKEY}"), false, false),
     ] {

@@ -482,6 +482,12 @@ fn of_account(netuid: u16, account: &[u8; 32]) -> Vec<u8> {
     [&netuid.to_le_bytes()[..], &blake2_128(account), account].concat()
 }
 
+/// The key of who owns a hotkey.
+pub fn owner_key(who: &str) -> String {
+    let hotkey: Hotkey = who.parse().unwrap();
+    storage_key("SubtensorModule", "Owner", &[&blake2_128(&hotkey.0)[..], &hotkey.0].concat())
+}
+
 /// The key of a published key.
 pub fn certificate_key(netuid: u16, who: &str) -> String {
     let hotkey: Hotkey = who.parse().unwrap();
