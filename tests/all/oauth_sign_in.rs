@@ -156,8 +156,11 @@ fn a_page_says_who_asks_for_what_and_is_locked_down() {
     let app = App { server: &server, client: &client };
     let answer = app.authorize(&[("redirect_uri", "https://app.example/cb?x=1")]);
     let page = crate::support::sign_in::page(&answer);
-    assert!(page.text.contains("Weather &lt;App&gt;") && !page.text.contains("<App>"), "{}", page.text);
-    assert!(page.text.contains("openid") && page.text.contains("https://app.example/cb?x=1"));
+    assert!(page.text.contains("Weather &#60;App&#62;") && !page.text.contains("<App>"), "{}", page.text);
+    assert!(
+        page.text.contains("openid")
+            && page.text.contains("sent back to <strong class=\"who\">https://app.example</strong>")
+    );
     let policy = answer.header("content-security-policy").unwrap();
     assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
     assert!(!policy.contains("unsafe"), "{policy}");
