@@ -202,6 +202,9 @@ impl Watched {
                 metrics.neurons_readings.with_label_values(&[&*netuid, &*outcome]).set(signed(count));
             }
         }
+        if let Some(questions) = neurons.questions() {
+            self.observe_calls("subtensor", questions);
+        }
         if let Some(statistics) = neurons.look_up_statistics() {
             self.observe_cache("neurons", statistics);
         }

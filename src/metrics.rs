@@ -19,7 +19,7 @@ pub struct Metrics {
     credits_charged: IntCounterVec,
     /// Refused requests by route and reason.
     pub denials: IntCounterVec,
-    /// Look-ups of facts by dependency (`plans`, `services`, `balances`, `neurons` in no table) and outcome: `fresh`, `stale`, `negative`,
+    /// Look-ups of facts by dependency (`plans`, `services`, `balances`, `neurons` in no table, `subtensor`) and outcome: `fresh`, `stale`, `negative`,
     /// `missing`, `limited`, `remembered` (a failure a moment ago), `busy`, `answered`, and `failed_` with the fault.
     pub lookups: IntGaugeVec,
     /// Age of the table of neurons by subnet; without a table, of the gateway.

@@ -46,6 +46,8 @@ pub struct Neurons {
     /// Whether somebody wants to know who is registered.
     registered: AtomicBool,
     look_ups: Option<LookUps>,
+    /// The source's questions, if it counts them.
+    questions: Option<Arc<Calls>>,
     clock: Clock,
     started: Instant,
 }
@@ -113,6 +115,7 @@ impl Neurons {
             absent_for: stale_for,
             registered: AtomicBool::new(false),
             look_ups: None,
+            questions: None,
             started: clock.now(),
             clock,
         }
@@ -134,10 +137,17 @@ impl Neurons {
         self
     }
 
-    /// A hotkey that is in no table is asked for singly.
+    /// The source may be asked because of a caller: for a single hotkey that is in no table, and for the table again.
     #[must_use]
     pub fn with_look_ups(mut self, look_ups: LookUps) -> Self {
         self.look_ups = Some(look_ups);
+        self
+    }
+
+    /// The source counts its questions here.
+    #[must_use]
+    pub fn with_questions(mut self, questions: Arc<Calls>) -> Self {
+        self.questions = Some(questions);
         self
     }
 
@@ -167,12 +177,12 @@ impl Neurons {
     }
 
     /// The same for a caller who proved another key than [`Self::key`] said: it may have been published a moment ago, so
-    /// the table is read again first. However many such callers there are, they cause few readings.
+    /// the table is read again first, if callers may cause that. However many there are, they cause few readings.
     ///
     /// # Errors
     /// As [`Self::key`].
     pub async fn key_again(&self, netuid: NetUid, hotkey: &Hotkey) -> Result<Option<PublishedKey>, Denial> {
-        if let Some(slot) = self.subnets.get(&netuid) {
+        if let Some(slot) = self.subnets.get(&netuid).filter(|_| self.look_ups.is_some()) {
             slot.read_again(self.clock.now()).await;
         }
         self.key(netuid, hotkey).await
@@ -203,6 +213,12 @@ impl Neurons {
     #[must_use]
     pub fn look_up_statistics(&self) -> Option<&Statistics> {
         self.look_ups.as_ref().map(Cache::statistics)
+    }
+
+    /// The source's questions, for the metrics.
+    #[must_use]
+    pub fn questions(&self) -> Option<&Calls> {
+        self.questions.as_deref()
     }
 
     /// Every subnet, for the metrics.

@@ -1,7 +1,7 @@
 //! The chain of neurons itself: a client of a Subtensor node (subtensor.md).
 //!
 //! Questions are put to one block and decoded by the metadata that the node has of it, by names, so that a new runtime
-//! is understood as far as it says the same things. subxt does the decoding; the connection is ours ([`wire`]), because
+//! is understood as far as it says the same things. subxt does the decoding; the connection is ours (`wire`), because
 //! it must have limits, must not name its address, and has to say what went wrong in our words.
 
 pub mod serve;
@@ -154,18 +154,17 @@ impl Subtensor {
         self.wire.explain(error).into()
     }
 
-    /// Whether the node has caught up with its chain. One that does not say is believed to have.
+    /// Whether the node has caught up with its chain. One that does not say so is believed to have: not every node in
+    /// public answers this question.
     ///
     /// # Errors
-    /// When it has not, or does not answer.
+    /// When it says that it has not.
     pub(super) async fn check_health(&self) -> Result<(), Failed> {
         match self.methods.system_health().await {
             Ok(health) if health.is_syncing => {
                 Err(Failed::new(Fault::Behind, "the node is still catching up with its chain"))
             }
-            Err(subxt::rpcs::Error::User(error)) if error.code == METHOD_NOT_FOUND => Ok(()),
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.explain(&error)),
+            _ => Ok(()),
         }
     }
 
@@ -185,7 +184,7 @@ impl Subtensor {
     }
 }
 
-/// JSON-RPC's own.
+/// The code of JSON-RPC for a method that there is not.
 const METHOD_NOT_FOUND: i32 = -32601;
 
 /// News of blocks.

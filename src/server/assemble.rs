@@ -232,7 +232,7 @@ fn neurons(config: &Config, outside: &Handle) -> anyhow::Result<Option<Reader>> 
             (neurons.with_look_ups(look_ups), Source::Pylon(pylon))
         }
         (NeuronSource::Subtensor, ..) if let Some(node) = subtensor(config)? => {
-            (neurons, Source::Subtensor(Box::new(Watch::new(node))))
+            (neurons.with_questions(Arc::clone(node.questions())), Source::Subtensor(Box::new(Watch::new(node))))
         }
         _ => return Ok(None),
     };

@@ -128,7 +128,9 @@ async fn strangers_are_asked_for_once_and_cost_the_known_nothing() {
 #[tokio::test]
 async fn a_key_that_does_not_fit_is_read_again_but_not_for_everybody() {
     let clock = Clock::manual();
-    let neurons = Arc::new(Neurons::new([SUBNET], 10 * MINUTE, clock.clone()));
+    let limit = cache::Limit { per_second: 5.try_into().unwrap(), burst: 50 };
+    let neurons = Neurons::new([SUBNET], 10 * MINUTE, clock.clone()).with_look_ups(counted(limit, &clock).0);
+    let neurons = Arc::new(neurons);
     neurons.publish(SUBNET, table(1, &[(1, 1)]));
     let readings = Arc::<AtomicUsize>::default();
     tokio::spawn({

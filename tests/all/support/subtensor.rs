@@ -100,7 +100,7 @@ struct Chain {
     /// The methods it has not.
     without: HashSet<&'static str>,
     trouble: Option<Trouble>,
-    asked: HashMap<String, usize>,
+    asked: BTreeMap<String, usize>,
     subscribers: Vec<Subscriber>,
     made: u64,
 }
@@ -152,7 +152,7 @@ impl Node {
             syncing: false,
             without: HashSet::new(),
             trouble: None,
-            asked: HashMap::new(),
+            asked: BTreeMap::new(),
             subscribers: Vec::new(),
             made: 0,
         };
