@@ -129,7 +129,8 @@ fn a_key_is_published_admitted_rotated_and_believed_for_a_while() {
     let unknown = within(STALE_FOR * 5, "it is not known any more", || {
         Some(ask(&gateway, &second)).filter(|answer| answer.status != 200)
     });
-    assert_eq!((unknown.status, unknown.error().as_str()), (503, "neurons_unavailable"));
+    assert_eq!((unknown.status, unknown.error().as_str()), (503, "unavailable"));
+    gateway.logged(|line| line["reason"] == "neurons_unavailable");
     assert!(stopped.elapsed() > STALE_FOR / 2, "{:?}", stopped.elapsed());
     assert_eq!(ask(&gateway, &first).status, 503);
 

@@ -70,6 +70,8 @@ pub struct Account {
 const QUESTION: Duration = Duration::from_secs(30);
 /// Between two looks whether the key is there. Public nodes allow a question a second (subtensor.md section 9.3).
 const PAUSE: Duration = Duration::from_secs(2);
+/// Between two looks while the node is to tell by itself: half a block.
+const LOOK: Duration = Duration::from_secs(6);
 /// What to do when the key is kept and not published for sure.
 const KEPT: &str = "It is kept in client.key.next: run this again, and it goes on from here";
 
@@ -181,7 +183,10 @@ impl Account {
         let account = serve::Account { hotkey: *hotkey, sign: &sign };
         let until = Instant::now() + self.patience;
         let publishing = chain.publish(self.netuid, key.public(), axon, &account);
-        let result = tokio::time::timeout(self.patience, publishing).await;
+        let result = tokio::select! {
+            result = tokio::time::timeout(self.patience, publishing) => result,
+            () = self.seen(&chain, hotkey, key) => return Ok(()),
+        };
         let doubt = match result {
             Ok(Err(NotServed::Refused(why))) => bail!("{why}"),
             Ok(Err(NotServed::Unknown(why))) => Some(why),
@@ -197,14 +202,22 @@ impl Account {
                     Err(failed.into())
                 }
             };
-            match (looked, &doubt) {
+            match (looked, doubt.as_ref()) {
                 (Ok(()), _) => return Ok(()),
-                (Err(_), None) if Instant::now() < until => tokio::time::sleep(PAUSE).await,
+                (Err(_), _) if Instant::now() < until => tokio::time::sleep(PAUSE).await,
+                (Err(_), Some(why)) => bail!("{why}. It may still be published"),
                 (Err(error), None) => {
                     return Err(error).context("the transaction went through, and the key cannot be confirmed");
                 }
-                (Err(_), Some(why)) => bail!("{why}. It may still be published"),
             }
+        }
+    }
+
+    /// Comes back when the chain has the key: nodes forget to tell.
+    async fn seen(&self, chain: &Subtensor, hotkey: &Hotkey, key: &NeuronKey) {
+        let expected = Some(PublishedKey::Ed25519(*key.public()));
+        while !chain.key(self.netuid, hotkey).await.is_ok_and(|published| published == expected) {
+            tokio::time::sleep(LOOK).await;
         }
     }
 }
