@@ -3,7 +3,7 @@
 //!
 //! The whole body is read before the request goes on, and takes the place of what Pingora would send. Pingora must have
 //! something to send, though, or it never asks: a body that was read before it looked is sent again out of its buffer for
-//! retries, which has room for [`REPLAYED`] bytes and gives up on more. So of a long body only the end goes into that
+//! retries, which has room for `REPLAYED` bytes and gives up on more. So of a long body only the end goes into that
 //! buffer, where Content-Length says when the end is near. A long body that does not say how long it is is refused.
 
 use std::{sync::Arc, time::Duration};

@@ -109,6 +109,8 @@ struct Subscriber {
     to: UnboundedSender<String>,
     id: String,
     what: Subscription,
+    /// Whether it has been told anything yet.
+    greeted: bool,
 }
 
 enum Subscription {

@@ -122,9 +122,7 @@ where
     let asked = async {
         let mut message = Vec::new();
         while receiver.receive_data(&mut message).await.is_ok() {
-            if let Some(text) = answer(&chain, &message, Some(&to)) {
-                let _ = to.send(text);
-            }
+            answer(&chain, &message, Some(&to));
             message.clear();
         }
     };
@@ -141,7 +139,8 @@ where
     }
 }
 
-/// The answer to a question; None: none is given.
+/// The answer to a question; None: none is given. Over a `WebSocket` it is sent before anybody else can have news sent:
+/// what comes before the subscription has its number is lost on the client.
 fn answer(shared: &Shared, message: &[u8], to: Option<&mpsc::UnboundedSender<String>>) -> Option<String> {
     let question: Value = serde_json::from_slice(message).unwrap();
     let method = question["method"].as_str().unwrap();
@@ -151,7 +150,13 @@ fn answer(shared: &Shared, message: &[u8], to: Option<&mpsc::UnboundedSender<Str
     let trouble = chain.trouble.clone();
     let result = match trouble {
         Some(Trouble::Silence) => return None,
-        Some(Trouble::Garbage) => return Some("<html>no</html>".to_owned()),
+        Some(Trouble::Garbage) => {
+            let text = "<html>no</html>".to_owned();
+            if let Some(to) = to {
+                let _ = to.send(text.clone());
+            }
+            return Some(text);
+        }
         Some(Trouble::Error(code, message)) => Err((code, message.to_owned())),
         _ if chain.without.contains(method) => Err((-32601, "Method not found".to_owned())),
         _ => chain.method(method, &params, to),
@@ -160,12 +165,18 @@ fn answer(shared: &Shared, message: &[u8], to: Option<&mpsc::UnboundedSender<Str
     if submitted && chain.automatic {
         mine_soon(shared);
     }
-    Some(match result {
-        Ok(result) => json!({"jsonrpc": "2.0", "id": question["id"], "result": result}).to_string(),
+    let answer = match result {
+        Ok(result) => json!({"jsonrpc": "2.0", "id": question["id"], "result": result}),
         Err((code, message)) => {
-            json!({"jsonrpc": "2.0", "id": question["id"], "error": {"code": code, "message": message}}).to_string()
+            json!({"jsonrpc": "2.0", "id": question["id"], "error": {"code": code, "message": message}})
         }
-    })
+    };
+    if let Some(to) = to {
+        // Who is gone is not told.
+        let _ = to.send(answer.to_string());
+        chain.greet();
+    }
+    Some(answer.to_string())
 }
 
 impl Chain {
@@ -258,25 +269,24 @@ impl Chain {
             _ => return Err(unknown()),
         };
         self.made += 1;
-        let subscriber = Subscriber { to, id: format!("subscription-{}", self.made), what };
+        let subscriber = Subscriber { to, id: format!("subscription-{}", self.made), what, greeted: false };
         let id = json!(subscriber.id);
-        let latest = match subscriber.what {
-            Subscription::BestHeads => Some(("chain_newHead", &self.best)),
-            Subscription::FinalizedHeads => Some(("chain_finalizedHead", &self.finalized)),
-            Subscription::Extrinsic(..) => None,
-        };
-        // What is sent before the subscription has its number is lost on the client, so it comes a little later.
-        let first = match latest {
-            Some((method, hash)) => (method, self.blocks[hash].header.clone()),
-            None => ("author_extrinsicUpdate", json!("ready")),
-        };
-        let early = Subscriber { to: subscriber.to.clone(), id: subscriber.id.clone(), what: Subscription::BestHeads };
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-            early.tell(first.0, &first.1);
-        });
         self.subscribers.push(subscriber);
         Ok(id)
+    }
+
+    /// Tells those who have just subscribed where things stand.
+    fn greet(&mut self) {
+        let header = |hash: &str| self.blocks[hash].header.clone();
+        let (best, finalized) = (header(&self.best), header(&self.finalized));
+        for subscriber in self.subscribers.iter_mut().filter(|subscriber| !subscriber.greeted) {
+            subscriber.greeted = true;
+            match subscriber.what {
+                Subscription::BestHeads => subscriber.tell("chain_newHead", &best),
+                Subscription::FinalizedHeads => subscriber.tell("chain_finalizedHead", &finalized),
+                Subscription::Extrinsic(..) => subscriber.tell("author_extrinsicUpdate", &json!("ready")),
+            }
+        }
     }
 
     fn call(&self, method: &str, argument: &str, hash: Option<&str>) -> Result<Value, RpcError> {
