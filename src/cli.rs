@@ -3,6 +3,7 @@
 mod client;
 mod credits;
 mod demo;
+mod generate;
 mod health;
 mod key;
 mod nexus;
@@ -103,6 +104,8 @@ enum Command {
     /// Keys that the authorization server signs with.
     #[command(subcommand)]
     Key(key::Command),
+    /// Make the key and the certificate of a neuron, publish the key, and make sure that the chain has it.
+    Generate(Box<generate::Options>),
     /// Ask a running gateway whether it is alive: the health check of the container image.
     Health,
     /// Show a paid request going through, with a gateway and a service of its own.
@@ -124,7 +127,7 @@ pub fn run() -> ExitCode {
         // `tollgate usage list | head` has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let mistaken = error.downcast_ref::<ConfigError>().is_some();
+            let mistaken = error.is::<ConfigError>() || error.is::<generate::Misused>();
             // Standard error may be closed; there is nobody to tell then.
             let _ = writeln!(
                 std::io::stderr(),
@@ -160,6 +163,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Usage(command)) => usage::run(command, &sources.load()?),
         Some(Command::Client(command)) => client::run(command, &sources.load()?),
         Some(Command::Key(command)) => key::run(&command, &sources.load()?),
+        Some(Command::Generate(options)) => generate::run(&options),
         Some(Command::Health) => health::run(&sources),
         Some(Command::Demo(options)) => demo::run(&options),
         None => Ok(()),

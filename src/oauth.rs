@@ -15,6 +15,7 @@ pub mod claims;
 pub mod client;
 pub mod consent;
 pub mod cors;
+pub mod demo;
 pub mod device;
 pub mod direct;
 pub mod error;
@@ -54,7 +55,7 @@ pub use self::{
     rates::{Limit, RateKey, Rates, RetryAfter},
 };
 pub use crate::config::OAuth as Settings;
-use crate::store::Store;
+use crate::{store::Store, wallet::throwaway::ThrowawayKey};
 
 /// What every endpoint may use. Cheap to clone.
 #[derive(Clone)]
@@ -73,6 +74,8 @@ pub struct State {
     pub facts: Arc<WalletFacts>,
     /// What is remembered of sign-ins.
     pub events: Arc<Events>,
+    /// Signs in the demonstration for those who have no wallet. None: there is no demonstration, or this is no place for it.
+    pub throwaway_key: Option<Arc<ThrowawayKey>>,
     /// When the process began.
     pub started: Instant,
 }
@@ -83,6 +86,7 @@ impl State {
     pub fn new(settings: Settings, keys: Arc<SigningKeys>, store: Store, facts: WalletFacts, events: Events) -> Self {
         let rates = Arc::new(Rates::new(store.clone()));
         let clients = Clients::new(store.clone(), Arc::clone(&rates), settings.compatibility, settings.limits.secrets);
+        let throwaway_key = (settings.demo && !settings.production).then(Arc::default);
         Self {
             store,
             settings: Arc::new(settings),
@@ -91,6 +95,7 @@ impl State {
             rates,
             facts: Arc::new(facts),
             events: Arc::new(events),
+            throwaway_key,
             started: Instant::now(),
         }
     }
@@ -118,6 +123,7 @@ pub fn router(state: State) -> Router {
         .merge(direct::routes(&state))
         .merge(consent::routes(&state))
         .merge(device::routes(&state))
+        .merge(demo::routes(&state))
         .merge(page::routes())
         .merge(metadata::routes());
     let router = with_fallbacks(router);

@@ -90,7 +90,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
 
     let auth_listener = match (&config.auth_request, assemble::auth_request(config, &rooms, &metrics)) {
         (Some(settings), Some(endpoint)) => {
-            let bound = outside.block_on(AuthListener::bind(settings.address, endpoint));
+            let bound = outside.block_on(AuthListener::bind(settings.address, endpoint, &metrics));
             Some(bound.context("the auth_request listener")?)
         }
         _ => None,

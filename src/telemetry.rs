@@ -28,7 +28,7 @@ use crate::config::{Log, LogFormat};
 pub fn start(log: Log) -> anyhow::Result<()> {
     let level = log.level.as_str();
     let filter = format!(
-        "{level},pingora_core=warn,pingora_core::services::listening=off,pingora_core::apps=off,pingora_core::connectors=off,pingora_proxy=off,sqlx=warn,hyper_util=info,reqwest=info,h2=info,rustls=info"
+        "{level},pingora_core=warn,pingora_core::services::listening=off,pingora_core::apps=off,pingora_core::connectors=off,pingora_proxy=off,sqlx=warn,hyper_util=info,reqwest=info,h2=info,rustls=info,jsonrpsee-client=warn,soketto=warn,subxt=info"
     );
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(filter)?).with_writer(std::io::stderr);

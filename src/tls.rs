@@ -3,6 +3,7 @@
 //! Knows rustls and files; knows nothing of routes or requests.
 
 pub mod client;
+pub mod neuron;
 
 use std::{
     collections::HashMap,

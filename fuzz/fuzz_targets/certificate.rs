@@ -2,9 +2,15 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::model::certificate::{CertificateKey, ClientCertificate, MAX_BYTES, SelfSignature};
+use tollgate::{
+    authn::certificate::{Rules, forwarded},
+    model::certificate::{CertificateKey, ClientCertificate, MAX_BYTES, SelfSignature},
+};
 
 fuzz_target!(|der: &[u8]| {
+    for rules in [Rules::Strict, Rules::NexusAuth] {
+        let _ = forwarded::read(der, rules);
+    }
     let Ok(certificate) = ClientCertificate::parse(der) else { return };
     assert!(der.len() <= MAX_BYTES);
     assert!((1..=3).contains(&certificate.version));

@@ -48,7 +48,7 @@ pub enum Rules {
 /// | `wrong_key_usage` * | is not meant for TLS clients, or not for signatures |
 /// | `unknown_hotkey` | names a hotkey that has published no key |
 /// | `registry_malformed` | names a hotkey that has published something that is no key of Ed25519 |
-/// | `key_mismatch` | has another key than the one that was published |
+/// | `key_mismatch` | has another key than the one that was published, or one that is not published for good yet |
 /// | `bad_signature`, `not_self_signed` * | was not signed with its own key, or by somebody else |
 ///
 /// Those with a star exist under [`Rules::Strict`] only.
@@ -76,7 +76,9 @@ async fn strictly(
     match published {
         // Both are public: how long the comparison takes tells nobody anything.
         Some(PublishedKey::Ed25519(published)) if published == key => {}
-        Some(PublishedKey::Ed25519(_)) => return Err(Denial::InvalidCredential("key_mismatch")),
+        Some(PublishedKey::Ed25519(_) | PublishedKey::NOT_FINAL) => {
+            return Err(Denial::InvalidCredential("key_mismatch"));
+        }
         Some(PublishedKey::Unusable(_)) => return Err(Denial::InvalidCredential("registry_malformed")),
         None => return Err(Denial::InvalidCredential("unknown_hotkey")),
     }
@@ -132,6 +134,7 @@ async fn as_nexus_auth(certificate: &ClientCertificate, netuid: NetUid, neurons:
     };
     let checked = match (published, certificate.key) {
         (None, _) => Err("unknown_hotkey"),
+        (Some(PublishedKey::NOT_FINAL), _) => Err("key_mismatch"),
         // What was published for Ed25519 was compared, however long it was.
         (Some(PublishedKey::Unusable(why)), _) if why != "published_key_length" => Err("registry_malformed"),
         (Some(_), CertificateKey::Other) => Err("unsupported_key_algorithm"),

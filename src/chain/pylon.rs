@@ -4,6 +4,8 @@
 //! that would admit the neurons of a subnet that nobody configured. So no redirect is followed, and what the identity
 //! belongs to is asked before the first table, and again after every failure.
 
+pub mod generate;
+
 use std::{
     collections::HashMap,
     fmt,

@@ -5,6 +5,7 @@
 //! it must have limits, must not name its address, and has to say what went wrong in our words.
 
 pub mod owners;
+pub mod serve;
 pub mod table;
 mod wire;
 
@@ -154,18 +155,17 @@ impl Subtensor {
         self.wire.explain(error).into()
     }
 
-    /// Whether the node has caught up with its chain. One that does not say is believed to have.
+    /// Whether the node has caught up with its chain. One that does not say so is believed to have: not every node in
+    /// public answers this question.
     ///
     /// # Errors
-    /// When it has not, or does not answer.
+    /// When it says that it has not.
     pub(super) async fn check_health(&self) -> Result<(), Failed> {
         match self.methods.system_health().await {
             Ok(health) if health.is_syncing => {
                 Err(Failed::new(Fault::Behind, "the node is still catching up with its chain"))
             }
-            Err(subxt::rpcs::Error::User(error)) if error.code == METHOD_NOT_FOUND => Ok(()),
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.explain(&error)),
+            _ => Ok(()),
         }
     }
 
@@ -185,7 +185,7 @@ impl Subtensor {
     }
 }
 
-/// JSON-RPC's own.
+/// The code of JSON-RPC for a method that there is not.
 const METHOD_NOT_FOUND: i32 = -32601;
 
 /// News of blocks.

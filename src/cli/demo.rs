@@ -103,6 +103,7 @@ impl Stage {
         std::fs::write(directory.join("service-token"), secret.token())?;
 
         let command = |arguments: &[&str]| tollgate(&program, directory, arguments);
+        command(&["key", "generate"])?;
         command(&["credits", "grant", HOLDER, PLAN, &CREDITS.to_string()])?;
         let endpoint = format!("http://{service}/v1/(.*)");
         let bearer = directory.join("service-token").display().to_string();
@@ -182,6 +183,7 @@ fn tollgate(program: &Path, directory: &Path, arguments: &[&str]) -> anyhow::Res
 
 fn configuration(directory: &Path, gateway: SocketAddr, admin: SocketAddr) -> String {
     let directory = directory.display();
+    let port = gateway.port();
     format!(
         r#"[server]
 data_dir = "{directory}/data"
@@ -208,6 +210,21 @@ maximum = 5
 [egress]
 allow = ["127.0.0.0/8"]
 
+# The same port by another name is where people sign in.
+[oauth]
+public_url = "http://localhost:{port}"
+production = false
+demo = true
+
+[oauth.limits]
+requests = 300
+challenges = 60
+
+[[route]]
+name = "sign-in"
+hosts = ["localhost"]
+upstream = "authorization-server"
+
 [[route]]
 name = "paid"
 upstream = "token"
@@ -223,6 +240,7 @@ async fn explain(stage: &Stage) -> anyhow::Result<()> {
     let directory = directory.display();
     std::fs::write(stage.directory.join("token"), token)?;
     let program = program.display();
+    let port = gateway.port();
     let text = format!(
         r#"
 tollgate listens on http://{gateway}; behind it is a paid service on http://{service}.
@@ -249,6 +267,9 @@ tollgate listens on http://{gateway}; behind it is a paid service on http://{ser
   # What was charged, and why. `usage show` takes the X-Request-Id of an answer.
   {program} --config {directory}/tollgate.toml usage list
   {program} --config {directory}/tollgate.toml usage sum
+
+  # And in a browser: sign in with a wallet, or without one, with a throw-away development key.
+  http://localhost:{port}/
 
 Press Ctrl-C to end.
 "#

@@ -2,11 +2,12 @@
 
 mod auth_gateway;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 pub use self::auth_gateway::AUTH_GATEWAY_VARIABLES;
 pub(super) use self::auth_gateway::AUTH_GATEWAY_WITHOUT_EFFECT;
-use super::Flags;
+use super::{Flags, files};
+use crate::model::secret::Secret;
 
 /// Environment variables. The real ones come from [`Environment::from_process`]; a test brings its own.
 #[derive(Clone, Default)]
@@ -59,6 +60,19 @@ impl Environment {
     #[must_use]
     pub fn value(&self, name: &str) -> Option<String> {
         self.0.get(name).filter(|value| !value.is_empty()).cloned()
+    }
+
+    /// A secret in a variable, or in the file that the variable with `_FILE` at its end names.
+    ///
+    /// # Errors
+    /// When both are set, or the file cannot be read: the text names the variable or the file.
+    pub fn secret(&self, name: &str) -> Result<Option<Secret>, String> {
+        let file = format!("{name}_FILE");
+        match (self.value(name), self.value(&file)) {
+            (Some(_), Some(_)) => Err(format!("{name} and {file} are both set: give one of the two")),
+            (None, Some(path)) => files::secret(Path::new(&path)).map(Some).map_err(|why| format!("{file}: {why}")),
+            (value, None) => Ok(value.map(Secret::new)),
+        }
     }
 
     /// Lays the flags over the variables.

@@ -69,6 +69,15 @@ pub struct Options {
 struct Refused {
     denial: Denial,
     body: &'static str,
+    /// Whom the certificate names, as far as a log should have it.
+    unverified_organization: Option<String>,
+}
+
+impl Refused {
+    /// Before anybody was named.
+    fn early(denial: Denial, body: &'static str) -> Self {
+        Self { denial, body, unverified_organization: None }
+    }
 }
 
 const GRANTED: &str = "Access granted";
@@ -116,7 +125,10 @@ impl Endpoint {
         };
         self.answers.answered(status.as_u16());
         let reason = decided.as_ref().err().map_or("ok", |refused| refused.denial.reason());
-        tracing::debug!(%peer, status = status.as_u16(), reason, hotkey = hotkey.as_deref(), "auth request");
+        let unverified_organization =
+            decided.as_ref().err().and_then(|refused| refused.unverified_organization.as_deref());
+        let (status_number, hotkey_text) = (status.as_u16(), hotkey.as_deref());
+        tracing::debug!(%peer, status = status_number, reason, hotkey = hotkey_text, unverified_organization, "auth request");
         let mut response = respond(request.method(), status, body);
         if let Some(hotkey) = hotkey.and_then(|hotkey| HeaderValue::try_from(&*hotkey).ok()) {
             response.headers_mut().insert(HOTKEY, hotkey);
@@ -125,19 +137,24 @@ impl Endpoint {
     }
 
     async fn decide(&self, peer: IpAddr, headers: &HeaderMap) -> Result<Identity, Refused> {
-        let peer = peer.to_canonical();
-        if !self.trusted_peers.iter().any(|network| network.contains(&peer)) {
-            return Err(Refused { denial: Denial::BadRequest("untrusted_peer"), body: UNTRUSTED_PEER });
+        if !self.trusts(peer) {
+            return Err(Refused::early(Denial::BadRequest("untrusted_peer"), UNTRUSTED_PEER));
         }
         let certificate = self.certificate(self.header(headers)?)?;
         let identified =
             certificate::identify(&certificate, self.rules, self.netuid, &self.neurons, Timestamp::now()).await;
-        identified.map_err(|denial| {
-            let unverified_organization = certificate.organizations.first().map(|organization| &*organization.text);
-            tracing::debug!(unverified_organization = unverified_organization.map(beginning), "certificate refused");
-            let body = body_of(denial.reason());
-            Refused { denial, body }
+        identified.map_err(|denial| Refused {
+            body: body_of(denial.reason()),
+            denial,
+            unverified_organization: certificate.organizations.first().map(|named| beginning(&named.text)),
         })
+    }
+
+    /// Whether a proxy is believed.
+    #[must_use]
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        let peer = peer.to_canonical();
+        self.trusted_peers.iter().any(|network| network.contains(&peer))
     }
 
     /// The header. The replaced system took the first of several; two proxies that each add one may mean another each.
@@ -145,10 +162,10 @@ impl Endpoint {
         let mut values = headers.get_all(CLIENT_CERT).iter().map(HeaderValue::as_bytes);
         let first = values.next().unwrap_or_default().trim_ascii();
         if self.rules == Rules::Strict && values.any(|other| other.trim_ascii() != first) {
-            return Err(Refused { denial: Denial::BadRequest("two_credentials"), body: MALFORMED });
+            return Err(Refused::early(Denial::BadRequest("two_credentials"), MALFORMED));
         }
         if first.is_empty() {
-            return Err(Refused { denial: Denial::NoCredential, body: NO_CERTIFICATE });
+            return Err(Refused::early(Denial::NoCredential, NO_CERTIFICATE));
         }
         Ok(first)
     }
@@ -157,12 +174,12 @@ impl Endpoint {
         if let Some(certificate) = self.read.get(unverified_header) {
             return Ok(certificate);
         }
-        let certificate = forwarded::read(unverified_header, self.rules).map_err(|unreadable| Refused {
-            denial: Denial::InvalidCredential("malformed_certificate"),
-            body: match unreadable {
+        let certificate = forwarded::read(unverified_header, self.rules).map_err(|unreadable| {
+            let body = match unreadable {
                 Unreadable::Encoding => BROKEN_ENCODING,
                 Unreadable::Certificate(_) => MALFORMED,
-            },
+            };
+            Refused::early(Denial::InvalidCredential("malformed_certificate"), body)
         })?;
         let certificate = Arc::new(certificate);
         self.read.insert(unverified_header.into(), Arc::clone(&certificate));

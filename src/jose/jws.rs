@@ -90,6 +90,9 @@ pub fn verify_compact<'k, T: DeserializeOwned>(
     }
     let (message, signature) = unverified_token.rsplit_once('.').ok_or(JwsError::Malformed)?;
     let (header, claims) = message.split_once('.').ok_or(JwsError::Malformed)?;
+    if claims.contains('.') {
+        return Err(JwsError::Malformed);
+    }
     let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| JwsError::Malformed);
     let header: Header = serde_json::from_slice(&decode(header)?).map_err(|_| JwsError::Malformed)?;
     if header.crit.is_some() {
@@ -109,3 +112,6 @@ pub fn verify_compact<'k, T: DeserializeOwned>(
     let claims = serde_json::from_slice(&decode(claims)?).map_err(|_| JwsError::Claims)?;
     Ok(Verified { claims, typ, kid })
 }
+
+#[cfg(test)]
+mod tests;

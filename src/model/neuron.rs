@@ -24,6 +24,10 @@ pub enum PublishedKey {
 }
 
 impl PublishedKey {
+    /// Published in a block that may yet be thrown away, instead of another key or of none: nobody is admitted by the one
+    /// nor by the other.
+    pub const NOT_FINAL: Self = Self::Unusable("published_key_not_final");
+
     /// Reads what the chain stores: `NeuronCertificates` has the key's bytes and the number of its algorithm.
     #[must_use]
     pub fn new(algorithm: u64, key: &[u8]) -> Self {

@@ -9,13 +9,13 @@ use std::{borrow::Cow, time::Duration};
 use axum::{
     Json,
     extract::{Request, State as Extract},
-    http::{HeaderValue, Method, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use serde_json::json;
 
-use super::State;
+use super::{State, page};
 use crate::{config::OAuthCompatibility, store::StoreError};
 
 /// What an endpoint answers instead of what was asked for.
@@ -192,6 +192,12 @@ impl Error {
         Self { replaced: Some((status, error)), ..self }
     }
 
+    /// The status that it is told with.
+    #[must_use]
+    pub fn status(&self, compatibility: OAuthCompatibility) -> StatusCode {
+        self.told(compatibility).0
+    }
+
     /// Whether this is an error of OAuth with this code.
     #[must_use]
     pub fn is(&self, code: Code) -> bool {
@@ -269,15 +275,17 @@ impl IntoResponse for Error {
     }
 }
 
-/// Tells errors as the settings want them. Headers that an endpoint or a layer has added stay.
+/// Tells errors as the settings want them, and people by a page. Headers that an endpoint or a layer has added stay.
 pub async fn render(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
+    let page = page::is_wanted(request.headers());
     let mut response = next.run(request).await;
     let Some(error) = response.extensions_mut().remove::<Error>() else { return response };
     let compatibility = state.settings.compatibility;
-    if compatibility == OAuthCompatibility::Standard {
-        return response;
-    }
-    let mut told = error.answer(compatibility);
+    let mut told = match compatibility {
+        _ if page => page::instead_of(&error, &state),
+        OAuthCompatibility::Standard => return response,
+        OAuthCompatibility::AuthGateway => error.answer(compatibility),
+    };
     for (name, value) in response.headers() {
         let known = told.headers().contains_key(name);
         if !known && name != header::WWW_AUTHENTICATE && name != header::CONTENT_LENGTH {
@@ -288,16 +296,28 @@ pub async fn render(Extract(state): Extract<State>, request: Request, next: Next
 }
 
 /// There is nothing here.
-pub async fn not_found(method: Method, uri: Uri) -> Response {
+pub async fn not_found(Extract(state): Extract<State>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
+    nothing(&state, &method, &uri, &headers)
+}
+
+fn nothing(state: &State, method: &Method, uri: &Uri, headers: &HeaderMap) -> Response {
+    if page::is_wanted(headers) {
+        return page::instead_of(&Error::not_found("There is no page at this address."), state);
+    }
     let message = format!("Route {method}:{} not found", uri.path());
     let document = json!({ "message": message, "error": "Not Found", "statusCode": 404 });
     (StatusCode::NOT_FOUND, Json(document)).into_response()
 }
 
 /// There is something here, for other methods. The replaced system did not say so.
-pub async fn method_not_allowed(Extract(state): Extract<State>, method: Method, uri: Uri) -> Response {
+pub async fn method_not_allowed(
+    Extract(state): Extract<State>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     match state.settings.compatibility {
-        OAuthCompatibility::AuthGateway => not_found(method, uri).await,
+        OAuthCompatibility::AuthGateway => nothing(&state, &method, &uri, &headers),
         OAuthCompatibility::Standard => {
             Error::http(StatusCode::METHOD_NOT_ALLOWED, "This is not how it is asked for").into_response()
         }

@@ -28,7 +28,12 @@ pub fn of_client(headers: &HeaderMap, client: &Client) -> Result<(), Error> {
 pub fn of_ours(headers: &HeaderMap, settings: &Settings) -> Result<(), Error> {
     let origin = headers.get(header::ORIGIN).ok_or_else(|| Error::forbidden("Origin header required"))?;
     let origin = origin.to_str().ok().and_then(cors::normal);
-    let own = |url: &str| Url::parse(url).ok().map(|url| url.origin().ascii_serialization());
-    let ours = [own(&settings.public_url), own(&settings.verification_uri)];
+    let ours = [of(&settings.public_url), of(&settings.verification_uri)];
     if origin.is_some() && ours.contains(&origin) { Ok(()) } else { Err(Error::forbidden("Origin is not allowed")) }
+}
+
+/// The origin of an address, as browsers write it.
+#[must_use]
+pub fn of(url: &str) -> Option<String> {
+    Url::parse(url).ok().map(|url| url.origin().ascii_serialization())
 }

@@ -47,7 +47,7 @@ const MAY_USE: [(&str, &[&str]); 21] = [
             "usage",
         ],
     ),
-    ("cli", &["authn", "jose", "oauth", "server", "store", "telemetry"]),
+    ("cli", &["authn", "chain", "jose", "oauth", "server", "store", "telemetry", "tls", "wallet"]),
     ("lib", &[]),
 ];
 

@@ -258,6 +258,41 @@ fn only_named_peers_are_believed() {
 }
 
 #[test]
+fn strangers_cannot_take_the_places_of_proxies() {
+    let pylon = Pylon::start();
+    let settings = Settings::file().open(Ipv4Addr::LOCALHOST.into_address(), "");
+    let settings = settings.auth_request("trusted_peers = [\"127.0.0.1\"]");
+    let gateway = Gateway::start(pylon.configured(settings, ""));
+    knows_neurons(&gateway);
+    let stranger = || Client::connect_from(IpAddr::from([127, 0, 0, 3]), gateway.auth_request);
+    let open: Vec<Client> = std::iter::repeat_with(stranger).take(80).collect();
+    eventually("some are turned away", || {
+        (gateway.metric("tollgate_connections_refused_total", &["auth_request", "too_many"]) > 0).then_some(())
+    });
+    assert_eq!(ask(&gateway, &asking(&header("valid"))).status, 200);
+    drop(open);
+}
+
+#[test]
+fn one_line_tells_of_a_question_and_a_client_cannot_write_another() {
+    let pylon = Pylon::start();
+    let settings = Settings::file().open(Ipv4Addr::LOCALHOST.into_address(), "").auth_request("");
+    let gateway = Gateway::start(pylon.configured(settings, "").variable("TOLLGATE_LOG", "debug"));
+    knows_neurons(&gateway);
+    let path = format!("/%0aforged?{}", super::support::IN_QUERY);
+    let request = Request { target: path, ..asking(&header("org_newline")) };
+    assert_eq!(ask(&gateway, &request).text(), NOT_AUTHORIZED);
+    let line = eventually("a line about it", || {
+        gateway.log().into_iter().find(|line| line.contains("auth request") && line.contains("invalid_hotkey"))
+    });
+    let fields = serde_json::from_str::<Value>(&line).unwrap()["fields"].clone();
+    assert_eq!(fields["unverified_organization"], format!("{ALICE}\\nforged log line"));
+    assert_eq!((&fields["status"], &fields["peer"]), (&Value::from(403), &Value::from("127.0.0.1")));
+    assert!(!line.contains("%0a"), "{line}");
+    assert!(gateway.log().iter().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+}
+
+#[test]
 fn health_is_asked_at_a_path_of_its_own_and_never_answers_for_a_client() {
     let pylon = Pylon::start();
     let gateway = start(&pylon, "health_path = \"/alive\"");

@@ -24,15 +24,23 @@ mod explain;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod generate;
+#[cfg(test)]
 mod introspect;
 #[cfg(test)]
 mod neurons;
+#[cfg(test)]
+mod neurons_drill;
 #[cfg(test)]
 mod oauth_base;
 #[cfg(test)]
 mod oauth_bittensor;
 #[cfg(test)]
+mod oauth_clients;
+#[cfg(test)]
 mod oauth_device;
+#[cfg(test)]
+mod oauth_pages;
 #[cfg(test)]
 mod oauth_sign_in;
 #[cfg(test)]

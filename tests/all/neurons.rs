@@ -1,5 +1,6 @@
 //! Where hotkeys' keys come from: the table of neurons, kept from a Pylon or from the chain itself.
 
+mod front;
 mod node;
 mod pylon;
 mod subtensor;

@@ -8,7 +8,7 @@ use crate::support::{
     eventually,
     gateway::Gateway,
     h2,
-    oauth::{ADMIN_KEY, GRANTS, PUBLIC_URL, Server, data, settings, standard},
+    oauth::{ADMIN_KEY, GRANTS, PUBLIC_URL, Server, data, form, settings, standard},
     tls::Authority,
 };
 
@@ -124,6 +124,15 @@ fn a_body_that_cannot_be_read_is_told_so() {
         assert_eq!((&document["error"], &document["statusCode"]), (&json!(phrase), &json!(status)), "{kind}");
         assert_eq!(document["error_description"], document["message"]);
     }
+    // A form will do as well; what is there twice is a list.
+    let fields = [("client_name", "x"), ("client_type", "public"), ("redirect_uris", "https://a.example")];
+    let with_key =
+        |fields: &[(&str, &str)]| server.send(&form(path, fields).header("X-Admin-API-Key", ADMIN_KEY)).status;
+    assert_eq!(with_key(&fields), 400, "one is a text, and no list");
+    assert_eq!(with_key(&[fields[0], fields[1], fields[2], ("redirect_uris", "https://b.example")]), 201);
+    assert_eq!(with_key(&[fields[0], fields[0], fields[1]]), 400, "a name that is there twice");
+    assert_eq!(server.post_form(path, &fields).status, 401);
+    assert_eq!(server.post_json(path, &json!({})).status, 401);
     // A field of the wrong kind, as its schema's answer was.
     for body in [json!({}), json!({ "client_name": 1, "client_type": "public" }), json!([]), json!("x")] {
         let answer = server.admin("POST", path, Some(&body));
@@ -165,11 +174,12 @@ fn clients_are_registered_changed_and_deactivated() {
         let secret = made["client_secret"].as_str().unwrap();
         assert!(secret.len() == 64 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let id = made["client_id"].as_str().unwrap();
+        server.confidential_client("Another");
         let public = server.public_client("Second");
         assert!(public.get("client_secret").is_none());
 
         let list = server.admin("GET", "/v1/admin/clients", None).json();
-        let [second, first] = &list.as_array().unwrap()[..] else { panic!("{list}") };
+        let [second, _, first] = &list.as_array().unwrap()[..] else { panic!("{list}") };
         assert_eq!((&second["client_name"], &first["client_name"]), (&json!("Second"), &json!("Weather")));
         assert_eq!((&first["active"], &first["client_type"]), (&json!(true), &json!("confidential")));
         assert!(first["created_at"].as_str().unwrap().ends_with('Z') && first.get("client_secret").is_none());
@@ -195,7 +205,7 @@ fn clients_are_registered_changed_and_deactivated() {
             assert_eq!((gone.status, gone.json()), (200, json!({ "status": "deactivated", "client_id": id })));
         }
         let list = server.admin("GET", "/v1/admin/clients", None).json();
-        assert_eq!((list.as_array().unwrap().len(), &list[1]["active"]), (2, &json!(false)));
+        assert_eq!((list.as_array().unwrap().len(), &list[2]["active"]), (3, &json!(false)));
         assert_eq!(server.admin("PATCH", &path, Some(&change)).status, 404);
         assert_eq!(server.admin("POST", &format!("{path}/rotate-secret"), Some(&json!({}))).status, 404);
         for (method, path) in [("PATCH", "/v1/admin/clients/nobody"), ("DELETE", "/v1/admin/clients/nobody")] {
@@ -582,8 +592,8 @@ fn signing_keys_are_rotated_with_an_overlap_while_serving() {
     let after = eventually("the new key is used", || Some(kids(&gateway)).filter(|kids| kids[0] == before[1]));
     assert_eq!((after.len(), &after[2]), (3, &before[0]), "the old key is still published");
     gateway.cli(&["key", "rotate", "--now"]);
-    let in_use = eventually("the next key is used", || Some(kids(&gateway)).filter(|kids| kids[0] == after[1]));
-    assert_eq!((in_use.len(), in_use.contains(&before[0])), (3, false), "the oldest is gone");
+    let final_set = eventually("the next key is used", || Some(kids(&gateway)).filter(|kids| kids[0] == after[1]));
+    assert_eq!((final_set.len(), final_set.contains(&before[0])), (3, false), "the oldest is gone");
 
     // A key that others can read is not taken up, and the one in use stays.
     gateway.expect_error("changed signing keys cannot be used");
@@ -592,7 +602,7 @@ fn signing_keys_are_rotated_with_an_overlap_while_serving() {
     eventually("the log says so", || {
         gateway.log().iter().any(|line| line.contains("can be read by others")).then_some(())
     });
-    assert_eq!(kids(&gateway), in_use);
+    assert_eq!(kids(&gateway), final_set);
     gateway.stop();
     let output = gateway.command().arg("serve").output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("chmod 600"), "it does not start either");
@@ -642,12 +652,12 @@ fn clients_are_kept_from_the_command_line_too() {
         assert_eq!((id.len(), secret.len()), (36, 64));
         let rotated = gateway.cli(&["client", "rotate-secret", &id]);
         assert_ne!(field(&rotated, "client_secret"), secret);
-        let list = gateway.cli(&["client", "list"]);
+        let shown = gateway.cli(&["client", "list"]);
         assert!(
-            list.lines().any(|line| line.contains(&id) && line.contains("Weather") && line.contains("active")),
-            "{list}"
+            shown.lines().any(|line| line.contains(&id) && line.contains("Weather") && line.contains("active")),
+            "{shown}"
         );
-        assert!(!list.contains(&secret));
+        assert!(!shown.contains(&secret));
         gateway.cli(&["client", "deactivate", &id]);
         let listed: Value = serde_json::from_str(&gateway.cli(&["client", "list", "--json"])).unwrap();
         assert_eq!((&listed[0]["client_id"], &listed[0]["active"]), (&json!(id), &json!(false)));

@@ -122,7 +122,18 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_value_makes_it_panic(value in "(%[0-9a-f]{2}|[-+ a-zA-Z:\\n]|-----(BEGIN|END) [A-Z ]{0,12}-----\\n?|%){0,40}") {
+            for rules in [Rules::Strict, Rules::NexusAuth] {
+                let _ = read(value.as_bytes(), rules);
+            }
+        }
+    }
 
     #[test]
     fn percent_signs_need_two_digits() {

@@ -40,7 +40,7 @@ pub struct Reader {
 
 /// How long a source that fails is left in peace: doubled with each failure, up to the second.
 const REST: Duration = Duration::from_millis(500);
-const REST_MOST: Duration = Duration::from_secs(30);
+const REST_MOST: Duration = Duration::from_secs(15);
 
 impl Reader {
     /// Reads until the runtime ends.

@@ -270,7 +270,7 @@ async fn metagraph(chain: &Subtensor, at: &AtBlock, netuid: NetUid) -> Result<Ha
 fn merge(settled: &Snapshot, latest: &Snapshot) -> Subnet {
     let key = |(hotkey, key): (&Hotkey, &PublishedKey)| {
         let lasting = settled.keys.get(hotkey) == Some(key);
-        (*hotkey, if lasting { *key } else { PublishedKey::Unusable("published_key_not_final") })
+        (*hotkey, if lasting { *key } else { PublishedKey::NOT_FINAL })
     };
     let neuron = |(hotkey, now): (&Hotkey, &Neuron)| {
         let before = settled.neurons.as_ref()?.get(hotkey)?;

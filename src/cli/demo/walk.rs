@@ -40,6 +40,11 @@ pub async fn check(stage: &Stage, secret: &Secret) -> anyhow::Result<()> {
     let other = ask("http://127.0.0.1:9/v1/hello", "127.0.0.1:9", token).await?;
     expect(&other, 403, "another origin in the forward-proxy form is refused")?;
 
+    let sign_in = format!("localhost:{}", gateway.port());
+    let landing = ask("/", &sign_in, None).await?;
+    expect(&landing, 200, "people can sign in on the same port, by another name")?;
+    ensure!(landing.body.contains("throw-away development key"), "it says so of its key: {}", landing.body);
+
     // 10 credits, less 1 and 3, leave 6: two more requests find the 5 that one may cost.
     for left in [6, 5] {
         expect(&ask("/v1/hello", &host, token).await?, 200, &format!("a request with {left} credits left is served"))?;

@@ -89,6 +89,22 @@ fn a_key_is_published_as_the_pallet_does_it() {
 }
 
 #[test]
+fn an_extrinsic_waits_for_its_block() {
+    let node = Arc::new(Node::start());
+    let submitted = {
+        let node = Arc::clone(&node);
+        spawn(async move { submit(&node, "//Ferdie//hot", &[&[1][..], &[7; 32]].concat(), 8443).await })
+    };
+    eventually("it is in the pool", || (node.pool() == 1).then_some(()));
+    let before = node.best_number();
+    node.mine();
+    assert_eq!((node.pool(), node.best_number()), (0, before + 1));
+    node.finalize();
+    run(submitted).unwrap().unwrap();
+    assert_eq!(node.published(IDLE), Some((1, vec![7; 32])));
+}
+
+#[test]
 fn every_runtime_describes_the_same_subnet() {
     let node = Node::start();
     let recorded = node.neurons();

@@ -4,8 +4,9 @@ use tollgate::chain::subtensor::{self, table::Watch};
 
 use super::*;
 use crate::support::{
-    Gateway, Settings,
+    Gateway, Settings, secret,
     subtensor::{GENESIS, IDLE, MINER, MINERS_KEY, NOBODY, Node, Release, Trouble, VALIDATOR},
+    tls::Authority,
 };
 
 fn kept(node: &Node, clock: &Clock) -> Kept {
@@ -21,7 +22,7 @@ fn kept_with(_: &Node, clock: &Clock, url: &str, timeout: Duration) -> Kept {
     })
 }
 
-const NOT_FINAL: Result<Option<PublishedKey>, Denial> = Ok(Some(PublishedKey::Unusable("published_key_not_final")));
+const NOT_FINAL: Result<Option<PublishedKey>, Denial> = Ok(Some(PublishedKey::NOT_FINAL));
 
 #[expect(clippy::unnecessary_wraps, reason = "it is what is asked for")]
 fn key(byte: u8) -> Result<Option<PublishedKey>, Denial> {
@@ -284,4 +285,35 @@ fn a_gateway_reads_the_chain_and_shows_it() {
     node.stop();
     let failed = || gateway.metric("tollgate_neurons_readings", &["failed_transport"]);
     eventually("the failure is counted", || (failed() > 0).then_some(()));
+}
+
+#[test]
+fn a_node_behind_tls_is_verified() {
+    let (node, authority, directory) = (Node::start(), Authority::new(), tempfile::tempdir().unwrap());
+    let acceptor = tokio_rustls::TlsAcceptor::from(authority.leaf(&["localhost"]).server(&["http/1.1"]));
+    let listener = run(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let (port, address) = (listener.local_addr().unwrap().port(), node.address);
+    let front = spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut outside) = acceptor.accept(stream).await else { return };
+                let mut inside = tokio::net::TcpStream::connect(address).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
+            });
+        }
+    });
+    let secret = secret("a-key-of-an-api");
+    let settings = Settings::file().open(node.address, "").with(&format!(
+        "[neurons]\nnetuid = 2\n[subtensor]\nurl = \"wss://localhost:{port}/{secret}\"\n[log]\nlevel = \"debug\"\n"
+    ));
+    // The system's authorities are in this file.
+    let trusting = settings.clone().variable("SSL_CERT_FILE", authority.write(directory.path()).to_str().unwrap());
+    let mut gateway = Gateway::start(trusting);
+    eventually("the table is there", || (gateway.metric("tollgate_neurons_keys", &[]) == 1).then_some(()));
+    gateway.stop();
+    let gateway = Gateway::start(settings);
+    let failed = || gateway.metric("tollgate_neurons_readings", &["failed_transport"]);
+    eventually("a stranger's certificate is refused", || (failed() > 0).then_some(()));
+    front.abort();
 }

@@ -109,6 +109,17 @@ impl Server {
             "grant_types": GRANTS,
         }))
     }
+
+    /// A confidential client with every grant.
+    #[track_caller]
+    pub fn confidential_client(&self, name: &str) -> Value {
+        self.register(&json!({
+            "client_name": name,
+            "client_type": "confidential",
+            "redirect_uris": ["https://app.example/callback"],
+            "grant_types": GRANTS,
+        }))
+    }
 }
 
 pub const GRANTS: [&str; 3] = ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"];

@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tollgate::tls::neuron::NeuronKey;
 
 use super::{
     Reply, Settings,
@@ -36,6 +37,12 @@ struct State {
     neurons: Option<Value>,
     /// None: nothing in its memory.
     recent_neurons: bool,
+    /// Whose wallet the identity has.
+    wallet: String,
+    /// How many keys it has made: the seed of the next one is 32 times the next number.
+    made: u8,
+    /// What it answers after it has made and published a key, if not that key.
+    made_answer: Option<Reply>,
     instead: Option<Reply>,
     instead_at: BTreeMap<String, Reply>,
 }
@@ -54,6 +61,9 @@ impl Pylon {
             certificates,
             neurons: None,
             recent_neurons: true,
+            wallet: String::new(),
+            made: 0,
+            made_answer: None,
             instead: None,
             instead_at: BTreeMap::new(),
         }));
@@ -130,6 +140,25 @@ impl Pylon {
         identity.clone_into(&mut self.state().identity);
     }
 
+    /// The identity has the wallet of this hotkey, which has published nothing.
+    pub fn set_wallet(&self, hotkey: &str) {
+        let mut state = self.state();
+        for name in ["self", hotkey] {
+            state.certificates.remove(name);
+        }
+        hotkey.clone_into(&mut state.wallet);
+    }
+
+    /// How many keys it has made.
+    pub fn made(&self) -> u8 {
+        self.state().made
+    }
+
+    /// It makes and publishes keys and answers with something else.
+    pub fn answer_made(&self, reply: Option<Reply>) {
+        self.state().made_answer = reply;
+    }
+
     /// Answers everything with this.
     pub fn answer_instead(&self, reply: Option<Reply>) {
         self.state().instead = reply;
@@ -158,7 +187,7 @@ fn error(status: u16, detail: &str) -> Reply {
 }
 
 impl State {
-    fn answer(&self, request: &Received) -> Reply {
+    fn answer(&mut self, request: &Received) -> Reply {
         let path = request.path();
         if let Some(reply) = &self.instead {
             return reply.clone();
@@ -189,7 +218,26 @@ impl State {
             let right = request.path().replacen(&format!("/subnet/{netuid}"), &format!("/subnet/{}", self.netuid), 1);
             return Reply::status(308, "{}").header("Location", &right);
         }
-        self.read(rest)
+        if request.method == "POST" && rest == "certificates/self" { self.make(request) } else { self.read(rest) }
+    }
+
+    /// A new key of the wallet, made, published, and answered with.
+    fn make(&mut self, request: &Received) -> Reply {
+        let patience: u32 = request.header("x-pylon-timeout").map_or(60, |seconds| seconds.parse().unwrap());
+        assert!((1..=300).contains(&patience), "{patience}");
+        assert_eq!(serde_json::from_slice::<Value>(&request.body).unwrap(), json!({"algorithm": 1}));
+        if self.wallet.is_empty() {
+            return error(502, "Could not generate certificate pair.");
+        }
+        self.made += 1;
+        let seed = [self.made; 32];
+        let public = alloy::hex::encode(NeuronKey::from_seed(&seed).unwrap().public());
+        for name in ["self", &self.wallet] {
+            self.certificates.insert(name.to_owned(), json!({"algorithm": 1, "public_key": public}));
+        }
+        let pair = json!({"algorithm": 1, "public_key": public, "private_key": alloy::hex::encode(seed)});
+        let answer = Reply::status(201, pair.to_string()).header("Content-Type", "application/json");
+        self.made_answer.clone().unwrap_or(answer)
     }
 
     /// The order is the service's: shape of the header, identity, token.

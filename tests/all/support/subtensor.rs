@@ -92,11 +92,15 @@ struct Chain {
     pool: Vec<Vec<u8>>,
     nonces: HashMap<[u8; 32], u32>,
     automatic: bool,
+    /// The error of the pallet with which calls fail in their block.
+    refusing: Option<&'static str>,
+    /// Keys in calls are passed over, as those that are too long are.
+    deaf_to_keys: bool,
     syncing: bool,
     /// The methods it has not.
     without: HashSet<&'static str>,
     trouble: Option<Trouble>,
-    asked: HashMap<String, usize>,
+    asked: BTreeMap<String, usize>,
     subscribers: Vec<Subscriber>,
     made: u64,
 }
@@ -143,10 +147,12 @@ impl Node {
             pool: Vec::new(),
             nonces: HashMap::new(),
             automatic: false,
+            refusing: None,
+            deaf_to_keys: false,
             syncing: false,
             without: HashSet::new(),
             trouble: None,
-            asked: HashMap::new(),
+            asked: BTreeMap::new(),
             subscribers: Vec::new(),
             made: 0,
         };
@@ -211,6 +217,16 @@ impl Node {
     /// Puts submitted extrinsics into a finalised block by itself, soon.
     pub fn automatic(&self) {
         self.chain().automatic = true;
+    }
+
+    /// From now on calls get into blocks and fail there, with this error of the pallet.
+    pub fn refuse(&self, error: Option<&'static str>) {
+        self.chain().refusing = error;
+    }
+
+    /// From now on calls succeed, and the keys in them are passed over.
+    pub fn deaf_to_keys(&self, deaf: bool) {
+        self.chain().deaf_to_keys = deaf;
     }
 
     /// How often a method was asked for.
@@ -338,8 +354,13 @@ impl Chain {
         let mut events = Vec::new();
         for (index, extrinsic) in extrinsics.iter().enumerate() {
             let call = pallet::ServeAxonTls::decode(extrinsic, &runtime).unwrap();
-            call.apply(&mut state, number);
-            call.events(&runtime, u32::try_from(index).unwrap(), &mut events);
+            let index = u32::try_from(index).unwrap();
+            if let Some(error) = self.refusing {
+                events.push(pallet::failed(&runtime, index, error));
+                continue;
+            }
+            call.apply(&mut state, number, self.deaf_to_keys);
+            call.events(&runtime, index, &mut events);
         }
         let count = u8::try_from(events.len() * 4).unwrap();
         state.insert(storage_key("System", "Events", &[]), hex(&[&[count][..], &events.concat()].concat()));

@@ -95,13 +95,14 @@ impl ServeAxonTls {
     }
 
     /// A certificate that is empty or too long is passed over in silence.
-    pub(super) fn apply(&self, state: &mut Storage, block: u64) {
+    pub(super) fn apply(&self, state: &mut Storage, block: u64, deaf_to_keys: bool) {
         let account = of_account(self.netuid, &self.signer);
         let key = |item: &str| storage_key("SubtensorModule", item, &account);
         let axon = (block, self.version, self.ip, self.port, self.ip_type, self.protocol, self.placeholders);
         state.insert(key("Axons"), hex(&axon.encode()));
         if let [algorithm, public @ ..] = &self.certificate[..]
             && public.len() <= 64
+            && !deaf_to_keys
         {
             state.insert(key("NeuronCertificates"), certificate(*algorithm, public));
         }
@@ -109,16 +110,30 @@ impl ServeAxonTls {
 
     /// `AxonServed` and `ExtrinsicSuccess`, as records of `System.Events`.
     pub(super) fn events(&self, runtime: &Runtime, index: u32, events: &mut Vec<Vec<u8>>) {
-        let event = |pallet: &str, event: &str, fields: &[u8]| {
-            let pallet = runtime.metadata.pallet_by_name(pallet).unwrap();
-            let variant = pallet.event_variants().unwrap().iter().find(|it| it.name == event).unwrap();
-            let head = [&[0][..], &index.to_le_bytes(), &[pallet.event_index(), variant.index]].concat();
-            [&head[..], fields, &[0]].concat()
-        };
-        events.push(event("SubtensorModule", "AxonServed", &(self.netuid, self.signer).encode()));
-        // Weight, class and whether it pays.
-        events.push(event("System", "ExtrinsicSuccess", &[4, 4, 0, 0]));
+        let served = (self.netuid, self.signer).encode();
+        events.push(event(runtime, index, "SubtensorModule", "AxonServed", &served));
+        events.push(event(runtime, index, "System", "ExtrinsicSuccess", &DISPATCH_INFO));
     }
+}
+
+/// Weight, class and whether it pays.
+const DISPATCH_INFO: [u8; 4] = [4, 4, 0, 0];
+
+/// A record of `System.Events` about an extrinsic.
+fn event(runtime: &Runtime, index: u32, pallet: &str, event: &str, fields: &[u8]) -> Vec<u8> {
+    let pallet = runtime.metadata.pallet_by_name(pallet).unwrap();
+    let variant = pallet.event_variants().unwrap().iter().find(|it| it.name == event).unwrap();
+    let head = [&[0][..], &index.to_le_bytes(), &[pallet.event_index(), variant.index]].concat();
+    [&head[..], fields, &[0]].concat()
+}
+
+/// `ExtrinsicFailed`, with an error of the pallet.
+pub(super) fn failed(runtime: &Runtime, index: u32, error: &str) -> Vec<u8> {
+    let pallet = runtime.metadata.pallet_by_name("SubtensorModule").unwrap();
+    let variant = pallet.error_variants().unwrap().iter().find(|it| it.name == error).unwrap();
+    // `DispatchError::Module`: the pallet, and four bytes for its error.
+    let module = [3, pallet.error_index(), variant.index, 0, 0, 0];
+    event(runtime, index, "System", "ExtrinsicFailed", &[&module[..], &DISPATCH_INFO].concat())
 }
 
 impl Chain {
