@@ -142,11 +142,18 @@ impl Subtensor {
         let header = self.methods.chain_get_header(Some(block)).await.map_err(|error| self.explain(&error))?;
         let header =
             header.ok_or_else(|| Failed::new(Fault::Malformed, "the node does not know the block it named"))?;
-        if BlakeTwo256.hash(&header.encode()) != block {
+        if BlakeTwo256.hash(&header.encode()) != block && self.named(header.number).await? != Some(block) {
             return Err(Failed::new(Fault::Malformed, "the node answered with another block than was asked for"));
         }
         let at = self.client.at_block_hash_and_number(block, header.number).await;
         at.map_err(|error| self.explain(&error))
+    }
+
+    /// What the node calls its block with this number: for chains whose blocks are not called by the BLAKE2 hash of their
+    /// header, as those of development nodes may be.
+    async fn named(&self, number: u64) -> Result<Option<H256>, Failed> {
+        let name = self.methods.chain_get_block_hash(Some(number.into())).await;
+        name.map_err(|error| self.explain(&error))
     }
 
     /// What a failure of subxt's means: what went wrong on the wire, or else that the answer cannot be read.
