@@ -110,7 +110,7 @@ fn check(certificate: &ClientCertificate, now: Timestamp) -> Result<(Hotkey, [u8
     if !matches!(organization.encoding, Encoding::Printable | Encoding::Utf8) {
         return Err("invalid_hotkey");
     }
-    let hotkey: Hotkey = organization.text.parse().map_err(|_| "invalid_hotkey")?;
+    let hotkey = organization.hotkey.ok_or("invalid_hotkey")?;
     let CertificateKey::Ed25519(key) = certificate.key else { return Err("unsupported_key_algorithm") };
     if now.0.saturating_add(CLOCK_SKEW_SECONDS) < certificate.not_before.0 {
         return Err("not_yet_valid");

@@ -14,7 +14,7 @@ use x509_parser::{
     x509::X509Version,
 };
 
-use super::clock::Timestamp;
+use super::{clock::Timestamp, hotkey::Hotkey};
 
 mod der;
 
@@ -51,6 +51,9 @@ pub struct Organization {
     pub text: String,
     /// How it is encoded.
     pub encoding: Encoding,
+    /// The hotkey whose address the text is; None: it is none. Read with the certificate, because base 58 takes long and
+    /// every request on a connection asks for it.
+    pub hotkey: Option<Hotkey>,
 }
 
 /// ASN.1's kinds of text that a name can be made of.
@@ -181,7 +184,8 @@ fn attributes(name: &der::Element<'_>) -> Option<Vec<Organization>> {
             let [kind, value] = attribute.elements(der::SEQUENCE)?.try_into().ok()?;
             let (text, encoding) = value.text()?;
             if kind.tag == der::OBJECT_IDENTIFIER && kind.content == ORGANIZATION {
-                organizations.push(Organization { text, encoding });
+                let hotkey = text.parse().ok();
+                organizations.push(Organization { text, encoding, hotkey });
             }
         }
     }

@@ -143,7 +143,7 @@ async fn the_rules_of_nexus_auth_say_what_was_measured() {
 #[tokio::test]
 async fn what_is_published_and_no_key_of_ed25519_admits_nobody() {
     let certificate = parse(vectors().iter().find(|vector| vector["name"] == "valid").unwrap()).unwrap();
-    let alice: Hotkey = certificate.organizations[0].text.parse().unwrap();
+    let alice: Hotkey = certificate.organizations[0].hotkey.unwrap();
     let reasons = async |certificate: &ClientCertificate, published: PublishedKey| {
         let neurons = Neurons::new([NETUID], Duration::from_mins(1), Clock::Steady);
         neurons.publish(NETUID, Subnet { block: 1, keys: [(alice, published)].into(), neurons: None });

@@ -26,7 +26,7 @@ fn vector(name: &str) -> Vec<u8> {
 }
 
 fn organization(text: &str, encoding: Encoding) -> Organization {
-    Organization { text: text.to_owned(), encoding }
+    Organization { text: text.to_owned(), encoding, hotkey: text.parse().ok() }
 }
 
 const ALICE: &str = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
