@@ -35,6 +35,14 @@ impl Account {
         sign_in::account(text).map(Self::Substrate).ok_or_else(|| Error::bad_request("Invalid SS58 address"))
     }
 
+    /// Reads an address that may be left out; an empty text is none.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_if_given(text: Option<&str>) -> Result<Option<Self>, Error> {
+        text.filter(|text| !text.is_empty()).map(Self::parse).transpose()
+    }
+
     /// Of which kind of wallet.
     #[must_use]
     pub fn method(&self) -> SignMethod {

@@ -10,8 +10,6 @@ use super::{
     account::Account,
     asked, browser,
     direct::private,
-    events::Happened,
-    facts::Acquaintance,
     opaque::{self, Kind},
     origin, rates, redirect, sign_in,
 };
@@ -46,8 +44,7 @@ async fn challenge(
     origin::of_ours(&headers, &state.settings)?;
     let (digest, session) = waiting(&state, &headers, &request.session_id).await?;
     let client = client(&state, &session).await?;
-    let account = request.address.filter(|address| !address.is_empty());
-    let account = account.as_deref().map(Account::parse).transpose()?;
+    let account = Account::parse_if_given(request.address.as_deref())?;
     let account = account.map(|account| account.of_kind(client.sign_method)).transpose()?;
     let scopes = asked::scopes(&asked::split(&session.scope), state.settings.network)?;
     asked::suit(&scopes, client.sign_method)?;
@@ -62,13 +59,6 @@ async fn challenge(
         resource: &session.resource,
     };
     let (nonce, expires_in) = sign_in::ask(&state, &asked).await?;
-    let happened = Happened {
-        scope: &session.scope,
-        wallet: Some(client.sign_method),
-        detail: Some(("flow", "oauth")),
-        ..Happened::default()
-    };
-    state.events.record(&client.id, "challenge_issued", "success", happened);
     Ok(private(json!({ "nonce": nonce, "expires_in": expires_in })))
 }
 
@@ -93,13 +83,7 @@ async fn callback(
     }
     let account = Account::parse(&request.address)?.of_kind(client.sign_method)?;
     let challenge = sign_in::answered(&state, &request.nonce, Flow::Code, Some(digest)).await?;
-    if challenge.account.is_some_and(|bound| bound != account.text()) {
-        return Err(Error::unauthorized("The challenge was issued for another address"));
-    }
-    let proof = account.verify(&state, &request.nonce, &request.signature).await;
-    verified(&state, &client, account, &session.scope, proof.is_ok());
-    proof?;
-    let signer = sign_in::checked(&state, account, &session.scope, Acquaintance::Stranger).await?;
+    let signer = sign_in::signer_for(&state, &client, account, &challenge, &request.nonce, &request.signature).await?;
     let scopes = asked::scopes(&asked::split(&session.scope), state.settings.network)?;
     asked::allowed(&scopes, &client)?;
     let now = clock::now_micros();
@@ -124,19 +108,6 @@ async fn callback(
     document.insert("code".into(), json!(code.expose()));
     document.insert("redirect_to".into(), json!(redirect::address(&session.redirect_uri, &answer)));
     Ok(private(document.into()))
-}
-
-/// Remembers whether a signature was right.
-pub fn verified(state: &State, client: &Client, account: Account, scope: &str, right: bool) {
-    let text = account.text();
-    let happened = Happened { scope, wallet: Some(account.method()), ..Happened::default() };
-    if right {
-        let happened = Happened { account: Some(&text), ..happened };
-        state.events.record(&client.id, "challenge_verified", "success", happened);
-    } else {
-        let happened = Happened { reason: Some("signature_invalid"), ..happened };
-        state.events.record(&client.id, "challenge_verified", "failure", happened);
-    }
 }
 
 #[derive(Deserialize)]

@@ -17,10 +17,8 @@ use super::{
     account::Account,
     asked,
     client::Credentials,
-    consent::verified,
     direct::private,
     events::Happened,
-    facts::Acquaintance,
     opaque::{self, Kind},
     origin, rates,
     resource::Resources,
@@ -170,8 +168,7 @@ async fn approve(
     Body(request): Body<Approve>,
 ) -> Result<Response, Error> {
     origin::of_ours(&headers, &state.settings)?;
-    let account = request.address.filter(|address| !address.is_empty());
-    let account = account.as_deref().map(Account::parse).transpose()?;
+    let account = Account::parse_if_given(request.address.as_deref())?;
     let (device, client) = tried(&state, &request.user_code).await?;
     let account = account.map(|account| account.of_kind(client.sign_method)).transpose()?;
     let asked = sign_in::Asked {
@@ -185,13 +182,6 @@ async fn approve(
         resource: &device.resource,
     };
     let (nonce, expires_in) = sign_in::ask(&state, &asked).await?;
-    let happened = Happened {
-        scope: &device.scope,
-        wallet: Some(client.sign_method),
-        detail: Some(("flow", "device")),
-        ..Happened::default()
-    };
-    state.events.record(&client.id, "challenge_issued", "success", happened);
     Ok(private(match state.settings.compatibility {
         OAuthCompatibility::AuthGateway => json!({ "nonce": nonce }),
         OAuthCompatibility::Standard => json!({ "nonce": nonce, "expires_in": expires_in }),
@@ -216,13 +206,7 @@ async fn confirm(
     let (device, client) = tried(&state, &request.user_code).await?;
     let account = account.of_kind(client.sign_method)?;
     let challenge = sign_in::answered(&state, &request.nonce, Flow::Device, Some(binding(&device))).await?;
-    if challenge.account.is_some_and(|bound| bound != account.text()) {
-        return Err(Error::unauthorized("The challenge was issued for another address"));
-    }
-    let proof = account.verify(&state, &request.nonce, &request.signature).await;
-    verified(&state, &client, account, &device.scope, proof.is_ok());
-    proof?;
-    let signer = sign_in::checked(&state, account, &device.scope, Acquaintance::Stranger).await?;
+    let signer = sign_in::signer_for(&state, &client, account, &challenge, &request.nonce, &request.signature).await?;
     let now = clock::now_micros();
     let grant = Grant {
         id: opaque::uuid().map_err(|error| Error::internal(&error))?,

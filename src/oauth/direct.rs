@@ -31,8 +31,7 @@ struct Challenge {
 }
 
 async fn challenge(Extract(state): Extract<State>, Body(request): Body<Challenge>) -> Result<Response, Error> {
-    let account = request.address.filter(|address| !address.is_empty());
-    let account = account.as_deref().map(Account::parse).transpose()?;
+    let account = Account::parse_if_given(request.address.as_deref())?;
     let scopes = asked::scopes(&request.scopes, state.settings.network)?;
     if let Some(account) = account {
         asked::suit(&scopes, account.method())?;

@@ -4,6 +4,7 @@ use super::{
     Error, State,
     account::Account,
     asked,
+    events::Happened,
     facts::Acquaintance,
     message::{self, Client as Asker, Request},
     opaque,
@@ -41,7 +42,8 @@ pub struct Asked<'a> {
     pub resource: &'a str,
 }
 
-/// Makes a message to be signed, and remembers it. Says how many seconds it may take.
+/// Makes a message to be signed, and remembers it, also among the events of the client that wants it. Says how many
+/// seconds it may take.
 ///
 /// # Errors
 /// 400 if the message must name an account and none was given; 503.
@@ -85,6 +87,16 @@ pub async fn ask(state: &State, asked: &Asked<'_>) -> Result<(String, u64), Erro
         expires_at_micros,
     };
     state.store.insert_challenge(&opaque::sha256(message.as_bytes()), &challenge).await?;
+    if let Some(client) = asked.client {
+        let flow = match asked.flow {
+            Flow::Direct => "auth",
+            Flow::Code => "oauth",
+            Flow::Device => "device",
+        };
+        let (wallet, detail) = (Some(asked.wallet), Some(("flow", flow)));
+        let happened = Happened { scope: asked.scope, wallet, detail, ..Happened::default() };
+        state.events.record(&client.id, "challenge_issued", "success", happened);
+    }
     Ok((message, lifetime.as_secs()))
 }
 
@@ -121,6 +133,35 @@ pub async fn signer(
 ) -> Result<Signer, Error> {
     account.verify(state, message, unverified_signature).await?;
     checked(state, account, scope, Acquaintance::Stranger).await
+}
+
+/// Who has signed a client's message: as [`signer`], and whether the signature was right is remembered among the client's
+/// events.
+///
+/// # Errors
+/// 401, 403 or 503.
+pub async fn signer_for(
+    state: &State,
+    client: &Client,
+    account: Account,
+    challenge: &Challenge,
+    message: &str,
+    unverified_signature: &str,
+) -> Result<Signer, Error> {
+    let address = account.text();
+    if challenge.account.as_ref().is_some_and(|bound| *bound != address) {
+        return Err(Error::unauthorized("The challenge was issued for another address"));
+    }
+    let verified = account.verify(state, message, unverified_signature).await;
+    let (outcome, signed_by, reason) = match verified {
+        Ok(()) => ("success", Some(&*address), None),
+        Err(_) => ("failure", None, Some("signature_invalid")),
+    };
+    let wallet = Some(account.method());
+    let happened = Happened { account: signed_by, scope: &challenge.scope, wallet, reason, ..Happened::default() };
+    state.events.record(&client.id, "challenge_verified", outcome, happened);
+    verified?;
+    checked(state, account, &challenge.scope, Acquaintance::Stranger).await
 }
 
 /// What a wallet is, if all that is asked for is true of it.
