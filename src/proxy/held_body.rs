@@ -9,14 +9,14 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Version, header};
+use http::header;
 use pingora::{Error, ErrorType, http::RequestHeader};
 use pingora_proxy::Session;
 use prometheus::IntGauge;
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::answer::content_length;
+use super::{answer::content_length, respond};
 use crate::model::decision::{Denial, Dependency};
 
 /// Memory for held bodies, of all connections together.
@@ -109,9 +109,7 @@ pub async fn read(session: &mut Session, most: u64, within: Duration, budget: &B
     if length.is_some_and(|length| length > most) {
         return Err(Denial::BodyTooLarge.into());
     }
-    if expects_continue(session.req_header()) {
-        session.write_continue_response().await.map_err(|error| Stop::Broken(error.into_down()))?;
-    }
+    respond::let_send(session).await.map_err(|error| Stop::Broken(error.into_down()))?;
     if let Ok(read) = tokio::time::timeout(within, pieces(session, length, most, budget)).await {
         return read;
     }
@@ -171,12 +169,4 @@ impl HeldBody {
 fn announced(request: &RequestHeader) -> Option<u64> {
     let chunked = request.headers.contains_key(header::TRANSFER_ENCODING);
     if chunked { None } else { content_length(&request.headers) }
-}
-
-/// Whether the client waits for leave to send the body. Pingora has none for HTTP/2 clients, which then wait for a moment
-/// and send it all the same.
-fn expects_continue(request: &RequestHeader) -> bool {
-    let expected = request.headers.get(header::EXPECT);
-    request.version == Version::HTTP_11
-        && expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

@@ -16,7 +16,10 @@ use pingora_proxy::Session;
 use tokio::{runtime::Handle, time::timeout};
 use tower::ServiceExt as _;
 
-use super::context::{Context, NormalTarget};
+use super::{
+    context::{Context, NormalTarget},
+    respond,
+};
 
 /// A router, and where it runs.
 #[derive(Clone)]
@@ -55,13 +58,7 @@ pub async fn answer(session: &mut Session, local: &Local, ctx: &Context) -> Resu
 
 /// The body, or the beginning of one that is too long.
 async fn read_body(session: &mut Session, most: usize, patience: Duration) -> Result<Bytes> {
-    let waits = session.req_header().headers.get(header::EXPECT);
-    if waits.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")) && !session.is_http2() {
-        // Pingora takes the answer to have begun, with the body outstanding, and would close the connection after it.
-        let keepalive = session.get_keepalive();
-        session.write_continue_response().await?;
-        session.set_keepalive(keepalive);
-    }
+    respond::let_send(session).await?;
     let mut body = BytesMut::new();
     let whole = async {
         while let Some(chunk) = session.read_request_body().await? {

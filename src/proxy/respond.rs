@@ -1,7 +1,7 @@
 //! Answers of our own. The one place where a [`Denial`] becomes HTTP, and where it is decided what a stranger may know.
 
 use bytes::Bytes;
-use http::{HeaderName, Method, StatusCode, header};
+use http::{HeaderName, Method, StatusCode, Version, header};
 use pingora::{
     Result,
     http::{RequestHeader, ResponseHeader},
@@ -155,6 +155,25 @@ pub async fn failed(session: &mut Session, status: u16, cors: Option<&Cors>, req
     };
     let header = ResponseHeader::build(status, Some(6))?;
     body(session, header, cors, &json(error, message, request_id)).await
+}
+
+/// Lets a client send the body of its request, if it waits for leave (RFC 9110 section 10.1.1), where the body is read here
+/// and not passed on. Pingora has no such answer for HTTP/2 clients, which wait for a moment and send it all the same.
+///
+/// # Errors
+/// When the client is gone.
+pub async fn let_send(session: &mut Session) -> Result<()> {
+    let request = session.req_header();
+    let expected = request.headers.get(header::EXPECT);
+    let waits = expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if !waits || request.version != Version::HTTP_11 {
+        return Ok(());
+    }
+    // Pingora takes the answer to have begun, with the body outstanding, and would close the connection after it.
+    let keepalive = session.get_keepalive();
+    session.write_continue_response().await?;
+    session.set_keepalive(keepalive);
+    Ok(())
 }
 
 /// A browser's question before a request (Fetch standard, "CORS-preflight request"): whether a page may send it.
