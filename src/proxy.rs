@@ -12,6 +12,7 @@ pub mod headers;
 pub mod held_body;
 mod ids;
 pub mod local;
+mod outcome;
 pub mod request;
 pub mod respond;
 pub mod routes;
@@ -42,6 +43,7 @@ use self::{
     headers::{Authorization as Passed, IdentityHeaders, Told},
     held_body::Stop,
     local::Local,
+    outcome::{answered_with, failure_of, write_line},
     respond::{Refusal, Wanted},
     routes::Routes,
     signed::Signed,
@@ -54,12 +56,12 @@ use crate::{
     config::{RouteTarget, WhenFull},
     metrics::{Metrics, RouteMetrics},
     model::{
-        clock, credits,
+        clock,
         decision::{Denial, Dependency},
         did::Did,
     },
     replay::Replays,
-    telemetry::{AccessLog, Line},
+    telemetry::AccessLog,
     usage::spool::Spool,
 };
 
@@ -471,94 +473,12 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    /// Settles a request whose answer did not come to its end. A client that goes away has had what it took, or nobody
-    /// would read the last byte any more; what the upstream broke off was not delivered.
-    fn settle_unfinished(&self, session: &Session, error: Option<&Error>, ctx: &mut Context, status: u16) {
-        let by_client = error.is_none_or(|error| *error.esource() == ErrorSource::Downstream);
-        let delivered = match status {
-            0 => NOBODY_WAITED,
-            begun if !by_client && (200..300).contains(&begun) => BROKEN_OFF,
-            status => status,
-        };
-        if self.settle(ctx, session.req_header().method.as_str(), delivered).is_err() {
-            self.metrics.spool_dropped.inc();
-        }
-    }
-
     fn listener(&self, local: std::net::SocketAddr) -> Option<Arc<str>> {
         front::bound_to(&self.listeners, |(address, _)| *address, local).map(|(_, name)| Arc::clone(name))
     }
 }
 
-/// Recorded as the status of an answer that the upstream began and did not finish: nothing is charged for it.
-const BROKEN_OFF: u16 = 502;
-/// Recorded where the client left before an answer, as NGINX does.
-const NOBODY_WAITED: u16 = 499;
 /// How many addresses of an upstream are tried.
 const MAX_ATTEMPTS: usize = 3;
 /// How long the rest of a refused request's body is read, so that its connection can be used again.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The status of the answer; 0: there is none yet. Leave to send the body is no answer.
-fn answered_with(session: &Session) -> u16 {
-    let written = session.response_written().map_or(0, |response| response.status.as_u16());
-    if matches!(written, 100 | 102..200) { 0 } else { written }
-}
-
-/// The status and the metric label of a failure.
-fn failure_of(error: &Error) -> (u16, &'static str) {
-    match (error.etype(), error.esource()) {
-        (ErrorType::HTTPStatus(status), _) => (*status, "refused"),
-        (
-            ErrorType::ConnectTimedout
-            | ErrorType::TLSHandshakeTimedout
-            | ErrorType::ReadTimedout
-            | ErrorType::WriteTimedout,
-            ErrorSource::Upstream,
-        ) => (504, "timeout"),
-        (ErrorType::InvalidCert | ErrorType::TLSHandshakeFailure, ErrorSource::Upstream) => (502, "tls"),
-        (_, ErrorSource::Upstream) => (502, "broken"),
-        (ErrorType::ReadTimedout, ErrorSource::Downstream) => (408, "client_timeout"),
-        (
-            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::WriteTimedout,
-            ErrorSource::Downstream,
-        ) => (0, "client_gone"),
-        (_, ErrorSource::Downstream) => (400, "bad_request"),
-        _ => (500, "internal"),
-    }
-}
-
-fn write_line(log: &AccessLog, session: &Session, ctx: &Context, status: u16) {
-    let request = session.req_header();
-    let identity = ctx.identity.as_ref();
-    let verdict = match (&ctx.denial, &ctx.permit) {
-        (Some(_), _) => "deny",
-        (None, Some(permit)) if permit.identity().is_none() => "open",
-        (None, Some(_)) => "permit",
-        (None, None) => "none",
-    };
-    let user = identity.and_then(|identity| Some(&*identity.entitlement.as_ref()?.user_id));
-    let raw_path = request.raw_path();
-    let unparsed = raw_path.split(|byte| *byte == b'?').next().unwrap_or_default();
-    log.append(&Line {
-        at_micros: ctx.at_micros,
-        request_id: ctx.id_text(&mut [0; 36]),
-        listener: ctx.listener.as_deref().unwrap_or("-"),
-        route: ctx.route.as_ref().map_or("-", |route| &*route.name),
-        client: ctx.client,
-        method: request.method.as_str(),
-        host: request::authority(request).unwrap_or_default(),
-        path: ctx.target.as_ref().map_or(unparsed, |target| target.path().as_bytes()),
-        status,
-        upstream_status: ctx.answer.status,
-        duration: ctx.started.elapsed(),
-        decision: ctx.decision,
-        bytes_sent: session.body_bytes_sent(),
-        bytes_received: session.body_bytes_read(),
-        proof: identity.map(|identity| identity.proof.as_str()),
-        subject: user.or(ctx.hotkey.as_deref()),
-        verdict,
-        reason: ctx.denial.as_ref().map(Denial::reason).or(ctx.failure),
-        charged: ctx.charged.map(credits::Credits::get),
-    });
-}

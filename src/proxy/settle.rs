@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::Session;
 
 use super::{Gateway, context::Context};
 use crate::{
@@ -45,8 +46,26 @@ impl Gateway {
         ctx.charged = Some(charged.amount);
         Ok(())
     }
+
+    /// Settles a request whose answer did not come to its end. A client that goes away has had what it took, or nobody
+    /// would read the last byte any more; what the upstream broke off was not delivered.
+    pub(super) fn settle_unfinished(&self, session: &Session, error: Option<&Error>, ctx: &mut Context, status: u16) {
+        let by_client = error.is_none_or(|error| *error.esource() == ErrorSource::Downstream);
+        let delivered = match status {
+            0 => NOBODY_WAITED,
+            begun if !by_client && (200..300).contains(&begun) => BROKEN_OFF,
+            status => status,
+        };
+        if self.settle(ctx, session.req_header().method.as_str(), delivered).is_err() {
+            self.metrics.spool_dropped.inc();
+        }
+    }
 }
 
+/// Recorded as the status of an answer that the upstream began and did not finish: nothing is charged for it.
+const BROKEN_OFF: u16 = 502;
+/// Recorded where the client left before an answer, as NGINX does.
+const NOBODY_WAITED: u16 = 499;
 fn event(ctx: &Context, meter: &crate::authz::Meter, method: &str, status: u16, charged: Credits) -> UsageEvent {
     let identity = meter.identity();
     let facts = meter.facts();
