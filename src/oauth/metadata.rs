@@ -70,6 +70,8 @@ fn document(state: &State) -> Value {
         ("authorization_response_iss_parameter_supported", json!(standard)),
         ("claims_supported", json!(CLAIMS)),
         ("prompt_values_supported", json!(["login", "consent"])),
+        // Whoever says nothing supports it (OpenID Connect Discovery section 3).
+        ("request_uri_parameter_supported", json!(false)),
         ("jwks_uri", at("/.well-known/jwks.json")),
         ("scopes_supported", json!(scopes::supported(settings.network))),
         ("id_token_signing_alg_values_supported", json!(state.keys.algorithms())),
