@@ -132,7 +132,7 @@ function told(request, { authorization, ...headers }) {
 // --- The server ----------------------------------------------------------------------------------------------------
 
 // One line a request with what the gateway logs too, written as seldom as it writes.
-const log = pino({ base: null }, pino.destination({ dest: settings.log, minLength: 64 << 10, sync: true }));
+const log = pino({ base: null }, pino.destination({ dest: settings.log, minLength: 64 << 10, maxWrite: 128 << 10, sync: true }));
 
 const app = Fastify({ loggerInstance: log, disableRequestLogging: true });
 app.decorateRequest("claims", null);
@@ -159,7 +159,9 @@ app.setErrorHandler((error, request, reply) => {
 app.register(async (oauth) => {
     await oauth.register(rateLimit, { max: 1_000_000_000, timeWindow: "1 minute" });
     oauth.register(formbody);
-    oauth.addHook("onSend", async (request, reply) => reply.headers({ "cache-control": "no-store", pragma: "no-cache" }));
+    oauth.addHook("onRequest", async (request, reply) => {
+        reply.headers({ "cache-control": "no-store", pragma: "no-cache" });
+    });
     oauth.post("/v1/oauth/token", token);
     oauth.post("/v1/oauth/introspect", introspect);
 });
