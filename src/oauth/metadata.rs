@@ -72,6 +72,8 @@ fn document(state: &State) -> Value {
         ("authorization_response_iss_parameter_supported", json!(standard)),
         ("claims_supported", json!(CLAIMS)),
         ("prompt_values_supported", json!(["login", "consent"])),
+        // Whoever says nothing supports it (OpenID Connect Discovery section 3).
+        ("request_uri_parameter_supported", json!(false)),
         ("jwks_uri", at("/.well-known/jwks.json")),
         // For people; it leads to the description for programs.
         ("service_documentation", at("/")),

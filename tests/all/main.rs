@@ -42,6 +42,8 @@ mod oauth_clients;
 #[cfg(test)]
 mod oauth_device;
 #[cfg(test)]
+mod oauth_libraries;
+#[cfg(test)]
 mod oauth_pages;
 #[cfg(test)]
 mod oauth_sign_in;
