@@ -50,6 +50,8 @@ mod oauth_sign_in;
 #[cfg(test)]
 mod oauth_tokens;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
 mod owners;
 #[cfg(test)]
 mod signed_requests;
