@@ -7,6 +7,7 @@ use std::sync::{
     atomic::{AtomicU8, Ordering},
 };
 
+use arc_swap::ArcSwap;
 use axum::{
     Router,
     extract::State,
@@ -91,7 +92,7 @@ pub struct Watched {
     /// Look-ups.
     pub facts: Arc<Facts>,
     /// Neurons, if there are any.
-    pub neurons: Option<Arc<Neurons>>,
+    pub neurons: Option<Arc<ArcSwap<Neurons>>>,
     /// Whose hotkeys are whose, if anybody asks.
     pub owners: Option<Owners>,
     /// Accounts.
@@ -187,7 +188,7 @@ impl Watched {
             self.observe_calls("balances", calls);
         }
         if let Some(neurons) = &self.neurons {
-            self.observe_neurons(neurons);
+            self.observe_neurons(&neurons.load());
         }
         if let Some(owners) = &self.owners {
             self.observe_cache("owners", owners.statistics());
@@ -196,6 +197,13 @@ impl Watched {
 
     fn observe_neurons(&self, neurons: &Neurons) {
         let metrics = &self.metrics;
+        // A reload may change which subnets there are: one that is gone must not grow older for ever.
+        metrics.neurons_age_seconds.reset();
+        for family in
+            [&metrics.neurons_block, &metrics.neurons_keys, &metrics.neurons_spec_version, &metrics.neurons_readings]
+        {
+            family.reset();
+        }
         for glance in neurons.glances() {
             let netuid = glance.netuid.to_string();
             metrics.neurons_age_seconds.with_label_values(&[&netuid]).set(glance.age.as_secs_f64());

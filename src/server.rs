@@ -7,6 +7,7 @@
 pub mod assemble;
 mod auth_listener;
 mod lifecycle;
+mod subnets;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -16,7 +17,6 @@ use std::{
 };
 
 use anyhow::Context;
-use arc_swap::{ArcSwap, ArcSwapOption};
 use pingora::{
     listeners::tls::{Acceptor, TlsSettings},
     server::{RunArgs, Server, configuration::ServerConf},
@@ -26,7 +26,7 @@ use pingora_proxy::HttpProxy;
 use tokio::runtime::{Builder, Runtime};
 
 use self::{
-    assemble::Rooms,
+    assemble::{Reloading, Rooms},
     auth_listener::AuthListener,
     lifecycle::{Background, Stopping},
 };
@@ -60,8 +60,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
     let metrics = Metrics::new()?;
     let certificates = certificates(config)?;
     let (rooms, movers) = outside.block_on(assemble::rooms(config))?;
-    let (serving, decider) = assemble::serving(config, &rooms, &metrics)?;
-    let (serving, decider) = (Arc::new(ArcSwap::from_pointee(serving)), Arc::new(ArcSwapOption::from_pointee(decider)));
+    let reloading = Reloading::start(config, &rooms, &metrics)?;
     let access_log = config.log.access.then(AccessLog::start).transpose()?;
     let readiness = Readiness::new(Arc::clone(&rooms.spool));
 
@@ -73,7 +72,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
             writer: Arc::clone(&rooms.writer_stats),
             reports: rooms.report_stats.clone(),
             facts: Arc::clone(&rooms.facts),
-            neurons: rooms.neurons.clone(),
+            neurons: rooms.subnets.as_ref().map(|subnets| Arc::clone(subnets.tables())),
             owners: rooms.owners.clone(),
             ledger: Arc::clone(&rooms.ledger),
             replays: Arc::clone(&rooms.replays),
@@ -84,7 +83,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         serve_router(&outside, address, admin::router(watched)).context("the admin listener")?;
     }
     if let Some(introspection) = &config.introspection {
-        let router = introspect::router(Arc::clone(&decider), Arc::clone(&metrics));
+        let router = introspect::router(Arc::clone(&reloading.decider), Arc::clone(&metrics));
         serve_router(&outside, introspection.address, router).context("the introspection listener")?;
     }
 
@@ -107,7 +106,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
     }
 
     let gateway = Gateway {
-        serving,
+        serving: Arc::clone(&reloading.serving),
         spool: Arc::clone(&rooms.spool),
         when_full: config.usage.when_full,
         unrouted: metrics.route("-"),
@@ -122,13 +121,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         }),
         ids: Ids::default(),
     };
-    let reloaded = assemble::Reloading {
-        rooms: rooms.clone(),
-        metrics: Arc::clone(&metrics),
-        serving: Arc::clone(&gateway.serving),
-        decider,
-    };
-    outside.spawn(lifecycle::reload_on_hangup(load, reloaded));
+    outside.spawn(lifecycle::reload_on_hangup(load, reloading));
     let background = Background::start(&outside, config, &rooms, movers, auth_listener, in_use, readiness.clone());
     let stopping = Stopping {
         background: Some(background).into(),

@@ -4,11 +4,9 @@ use std::{fmt, time::Duration};
 
 use http::{HeaderValue, Method};
 
-pub use self::{
-    cors::{Cors, Origins},
-    neurons::NeuronPolicy,
-};
+pub use self::cors::{Cors, Origins};
 use super::{
+    neurons::NeuronPolicy,
     reader::Section,
     upstream::Upstream,
     value::{Parse, Raw, Size, word},
@@ -16,7 +14,6 @@ use super::{
 use crate::model::{did::Did, neuron::NetUid};
 
 mod cors;
-mod neurons;
 
 /// One kind of request. The first route of the file that has the request's host, path and method is the one.
 #[derive(Clone, Debug)]
@@ -161,8 +158,8 @@ impl Route {
         }
     }
 
-    /// `netuid` is the subnet of `[neurons]`.
-    pub(super) fn read(section: &Section<'_>, upstreams: &[Upstream], netuid: Option<NetUid>) -> Option<Self> {
+    /// `subnet` is the one of `[neurons]`.
+    pub(super) fn read(section: &Section<'_>, upstreams: &[Upstream], subnet: Option<NetUid>) -> Option<Self> {
         let name = section.required::<String>("name", &[]);
         let hosts = section.values("hosts", &[]);
         let path = section.or("path", PathPrefix("/".into())).0;
@@ -176,7 +173,9 @@ impl Route {
         let services: Vec<Did> = section.values("services", &[]);
         let open_endpoints = section.or("open_endpoints", false);
         let cors = section.section("cors");
-        let neurons = NeuronPolicy::read(&section.section("neurons"), &accepts, netuid);
+        let by_signature = accepts.iter().any(|kind| kind.is_signature());
+        let neurons = NeuronPolicy::read(&section.section("neurons"), subnet, by_signature);
+        let neurons = accepts.iter().any(|kind| kind.proves_neuron()).then_some(neurons);
         let route = Self {
             hosts,
             path,

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::{
     Config, DatabaseTarget, NeuronSource,
     listener::ClientCertificates,
-    route::{Compatibility, CredentialKind, HostPattern, NeuronPolicy, Route, RouteTarget},
+    neurons::NeuronPolicy,
+    route::{Compatibility, CredentialKind, HostPattern, Route, RouteTarget},
 };
 
 impl Config {
@@ -96,11 +97,17 @@ impl Config {
         }
         if let Some(neurons) = &self.neurons {
             let source = match (neurons.source, &self.pylon, &self.subtensor) {
-                (NeuronSource::Pylon, Some(pylon), _) => format!("Pylon {} as {}", pylon.url, pylon.identity),
+                (NeuronSource::Pylon, Some(pylon), _) => {
+                    let identity = |netuid| pylon.identity_of(netuid, neurons.netuid);
+                    let names = self.subnets().into_keys().filter_map(|netuid| Some(identity(netuid)?.name.as_str()));
+                    format!("Pylon {} as {}", pylon.url, names.collect::<Vec<_>>().join(", "))
+                }
                 (NeuronSource::Subtensor, _, Some(node)) => format!("Subtensor {}", node.url),
                 _ => String::new(),
             };
-            rows.push(row("neurons", format!("{source}, subnet {}", neurons.netuid)));
+            let netuids: Vec<_> = self.subnets().into_keys().map(|netuid| netuid.to_string()).collect();
+            let subnets = if netuids.len() == 1 { "subnet" } else { "subnets" };
+            rows.push(row("neurons", format!("{source}, {subnets} {}", netuids.join(", "))));
         }
         if let Some(oauth) = &self.oauth {
             let keys =

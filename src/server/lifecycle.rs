@@ -61,9 +61,6 @@ impl Background {
         if let Some(listener) = auth_listener {
             awaited.push(outside.spawn(listener.run(stop.subscribe())));
         }
-        if let Some(reader) = movers.neuron_reader {
-            outside.spawn(reader.run());
-        }
         outside.spawn(watch_certificates(certificates));
         outside.spawn(sweep(Arc::clone(&rooms.ledger)));
         outside.spawn(keep_house(rooms.store.clone(), config.usage.retention, config.database.access_tables));

@@ -93,6 +93,27 @@ fn every_mistake_is_reported_at_its_line_and_key() {
         ("[pylon] #!\nurl = \"http://h\"", "pylon.identity", "is missing"),
         ("[pylon]\nurl = \"http://h\"\nidentity = \"a/b\" #!", "pylon.identity", "a name of letters"),
         (
+            "[pylon]\nurl = \"http://h\"\nidentity = \"i\"\n[[pylon.subnet]] #!\nidentity = \"j\"",
+            "pylon.subnet[1].netuid",
+            "is missing",
+        ),
+        (
+            "[pylon]\nurl = \"http://h\"\nidentity = \"i\"\n[[pylon.subnet]] #!\nnetuid = 3",
+            "pylon.subnet[1].identity",
+            "is missing",
+        ),
+        (
+            "[pylon]\nurl = \"http://h\"\nidentity = \"i\"\n[[pylon.subnet]]\nnetuid = 3\nidentity = \"i\" #!",
+            "pylon.subnet[1].identity",
+            "an identity belongs to one subnet",
+        ),
+        (
+            "[pylon]\nurl = \"http://h\"\nidentity = \"i\"\n[[pylon.subnet]]\nnetuid = 3\nidentity = \"j\"\n\
+             [[pylon.subnet]]\nnetuid = 3 #!\nidentity = \"k\"",
+            "pylon.subnet[2].netuid",
+            "who is asked for subnet 3?",
+        ),
+        (
             "[[service]]\nid = \"did:nv:1\" #!\nplan = \"did:nv:2222222222222222222222222222222222222222222222222222222222222222\"",
             "service[1].id",
             "64 hexadecimal",
@@ -194,6 +215,7 @@ fn every_mistake_is_reported_at_its_line_and_key() {
 fn mistakes_between_sections_are_reported() {
     let tls = "[[listener]]\naddress = \"127.0.0.1:9\"\n[listener.tls]\n";
     let by_certificate = format!("{SMALL}accepts = [\"client-certificate\"]\n[route.neurons]\n");
+    let by_pylon = "[neurons]\nnetuid = 2\n[pylon]\nurl = \"http://h\"\nidentity = \"i\"\n";
     for (text, message) in [
         (String::new(), "listener: there is nothing to do"),
         ("[[listener]]\naddress = \"127.0.0.1:9\"\n".into(), "route: there is a listener and no [[route]]"),
@@ -231,8 +253,13 @@ fn mistakes_between_sections_are_reported() {
         ),
         (format!("{SMALL}accepts = [\"client-certificate\"]\n"), "\"client-certificate\" needs a [neurons] section"),
         (
-            format!("{by_certificate}netuid = 3\n[neurons]\nnetuid = 2\n[subtensor]\nurl = \"ws://h\"\n"),
-            "route[1].neurons.netuid: is not 2, the subnet of [neurons]",
+            format!("{by_certificate}netuid = 3\n{by_pylon}"),
+            "route[1].neurons.netuid: Pylon's identity \"i\" is asked about subnet 2 alone: subnet 3 needs a \
+             [[pylon.subnet]]",
+        ),
+        (
+            format!("{by_certificate}{by_pylon}[[pylon.subnet]]\nnetuid = 2\nidentity = \"j\"\n"),
+            "pylon.subnet: subnet 2 is that of [neurons]",
         ),
         (format!("{by_certificate}netuid = 70000\n"), "route[1].neurons.netuid: must be at most 65535"),
         (format!("{by_certificate}min_stake = -1\n"), "route[1].neurons.min_stake: must be"),
