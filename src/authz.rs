@@ -3,7 +3,7 @@
 //! Everything here is a function of its arguments and of cached facts. It reads no headers, writes no responses and never
 //! waits longer than the facts' own limits allow. Turning a [`Denial`] into HTTP is `proxy::respond`'s work.
 
-mod neurons;
+pub mod neurons;
 
 use std::sync::Arc;
 
@@ -225,13 +225,8 @@ impl DecisionPoint {
 
     /// Whether the route admits a neuron.
     fn admit(&self, route: &Route, subject: &Subject) -> Result<(), Denial> {
-        let hotkey = match subject {
-            Subject::Hotkey(hotkey) => Some(hotkey),
-            Subject::OwnNeuron => None,
-            Subject::Evm(_) => return Err(Denial::NotEntitled("no_neuron")),
-        };
         let policy = route.neurons.as_ref().ok_or(Denial::NotEntitled("no_neuron"))?;
-        neurons::admit(policy, self.neurons.as_deref(), hotkey)
+        neurons::admit(policy, self.neurons.as_deref(), subject)
     }
 
     /// Everything but the credits: the endpoint that covers the request, and what the service asks for it.

@@ -179,7 +179,8 @@ impl Config {
     pub fn subnets(&self) -> BTreeMap<NetUid, bool> {
         let Some(neurons) = &self.neurons else { return BTreeMap::new() };
         let mut subnets = BTreeMap::from([(neurons.netuid, false)]);
-        for policy in self.routes.iter().filter_map(|route| route.neurons.as_ref()) {
+        let policies = self.routes.iter().filter_map(|route| route.neurons.as_ref());
+        for policy in policies.chain(self.auth_request.as_ref().map(|settings| &settings.neurons)) {
             *subnets.entry(policy.netuid).or_default() |= policy.asks_neurons();
         }
         subnets
@@ -246,7 +247,7 @@ fn read(root: &Section<'_>) -> Config {
         listeners,
         admin: listener::read_admin(&root.section("admin")),
         introspection: Introspection::read(&root.section("introspection")),
-        auth_request: AuthRequest::read(&root.section("auth_request")),
+        auth_request: AuthRequest::read(&root.section("auth_request"), subnet),
         usage,
         nevermined: Nevermined::read(&root.section("nevermined")),
         marketplace: Marketplace::read(&root.section("marketplace")),

@@ -87,12 +87,12 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         serve_router(&outside, introspection.address, router).context("the introspection listener")?;
     }
 
-    let auth_listener = match (&config.auth_request, assemble::auth_request(config, &rooms, &metrics)) {
-        (Some(settings), Some(endpoint)) => {
-            let bound = outside.block_on(AuthListener::bind(settings.address, endpoint, &metrics));
+    let auth_listener = match &reloading.auth_request {
+        Some((address, endpoint)) => {
+            let bound = outside.block_on(AuthListener::bind(*address, Arc::clone(endpoint), &metrics));
             Some(bound.context("the auth_request listener")?)
         }
-        _ => None,
+        None => None,
     };
     let authorization_server = authorization_server(config, &rooms, &outside)?;
     if let Some(state) = &authorization_server {

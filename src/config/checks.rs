@@ -189,6 +189,9 @@ fn check_sources(config: &Config, places: &Places<'_>) {
             check_identity(config, policy, root.context, &section.spot_below("neurons", "netuid"));
         }
     }
+    if let Some(settings) = &config.auth_request {
+        check_identity(config, &settings.neurons, root.context, &root.spot_below("auth_request", "neurons"));
+    }
     // With another mistake, that one may be the reason.
     if config.auth_request.is_some() && config.neurons.is_none() && root.context.no_mistakes() {
         root.mistake("auth_request", "needs a [neurons] section: whose certificates are good");

@@ -50,7 +50,8 @@ impl Config {
                 Compatibility::Standard | Compatibility::Nevermined => "",
             };
             let peers: Vec<_> = auth_request.trusted_peers.iter().map(ToString::to_string).collect();
-            let protocol = format!("X-Client-Cert from {}{verdicts}", peers.join(", "));
+            let who = neurons(&auth_request.neurons);
+            let protocol = format!("X-Client-Cert from {}, {who}{verdicts}", peers.join(", "));
             rows.push(vec!["auth_request".into(), auth_request.address.to_string(), protocol]);
         }
         if let Some(address) = self.oauth.as_ref().and_then(|oauth| oauth.admin_address) {

@@ -1,6 +1,6 @@
 //! From the configuration to the rooms.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -15,11 +15,15 @@ use crate::{
     authz::DecisionPoint,
     chain::{
         self, Facts, ServiceFacts, cache, evm, marketplace,
+        neurons::Neurons,
         subtensor::{self, owners::Owners},
     },
     config::{Compatibility, Config, DatabaseTarget, Replay, RouteTarget, SignedRequests},
     credits::{Books, Ledger, LedgerOptions},
-    decision::{auth_request, introspect::Decider},
+    decision::{
+        auth_request::{self, Endpoint},
+        introspect::Decider,
+    },
     metrics::Metrics,
     model::{clock, endpoint::Origin, secret::Secret},
     oauth,
@@ -252,21 +256,19 @@ fn services(config: &Config) -> impl Iterator<Item = ServiceFacts> {
 }
 
 /// The endpoint of nexus-auth, if it is wanted.
-#[must_use]
-pub fn auth_request(config: &Config, rooms: &Rooms, metrics: &Arc<Metrics>) -> Option<Arc<auth_request::Endpoint>> {
+fn auth_request(config: &Config, tables: Option<&Arc<Neurons>>, metrics: &Arc<Metrics>) -> Option<Arc<Endpoint>> {
     // Nobody asks for the endpoint without a source of keys (config/checks.rs).
-    let (settings, neurons) = (config.auth_request.as_ref()?, config.neurons.as_ref()?);
+    let (settings, tables) = (config.auth_request.as_ref()?, tables?);
     let options = auth_request::Options {
         rules: match settings.compatibility {
             Compatibility::NexusAuth => Rules::NexusAuth,
             Compatibility::Standard | Compatibility::Nevermined => Rules::Strict,
         },
-        netuid: neurons.netuid,
+        policy: settings.neurons.clone(),
         trusted_peers: settings.trusted_peers.clone(),
         health_path: settings.health_path.clone(),
     };
-    let tables = rooms.subnets.as_ref()?.tables().load_full();
-    Some(auth_request::Endpoint::new(options, tables, Arc::clone(metrics)))
+    Some(Endpoint::new(options, Arc::clone(tables), Arc::clone(metrics)))
 }
 
 /// What a reload replaces, and what it needs to do so.
@@ -277,6 +279,8 @@ pub struct Reloading {
     pub serving: Arc<ArcSwap<Serving>>,
     /// For somebody else's proxy.
     pub decider: Arc<ArcSwapOption<Decider>>,
+    /// For NGINX, and where it listens until the next start.
+    pub auth_request: Option<(SocketAddr, Arc<ArcSwap<Endpoint>>)>,
 }
 
 impl Reloading {
@@ -285,26 +289,37 @@ impl Reloading {
     /// # Errors
     /// When a setting cannot be honoured.
     pub fn start(config: &Config, rooms: &Rooms, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
-        let Replaced { serving, decider, subnets } = Replaced::build(config, rooms, metrics)?;
+        let Replaced { serving, decider, auth_request, subnets } = Replaced::build(config, rooms, metrics)?;
         watch(rooms, subnets);
+        let address = config.auth_request.as_ref().map(|settings| settings.address);
         Ok(Self {
             rooms: rooms.clone(),
             metrics: Arc::clone(metrics),
             serving: Arc::new(ArcSwap::from_pointee(serving)),
             decider: Arc::new(ArcSwapOption::from_pointee(decider)),
+            auth_request: address.zip(auth_request.map(|endpoint| Arc::new(ArcSwap::new(endpoint)))),
         })
     }
 
-    /// Replaces routes, upstreams, keys, services and subnets. Requests in flight keep what they began with.
+    /// Replaces routes, upstreams, keys, services, subnets and the endpoint of `auth_request`. Requests in flight keep what they began with.
     ///
     /// # Errors
     /// When a setting cannot be honoured; then nothing is replaced.
     pub fn apply(&self, config: &Config) -> anyhow::Result<()> {
-        let Replaced { serving, decider, subnets } = Replaced::build(config, &self.rooms, &self.metrics)?;
+        let Replaced { serving, decider, auth_request, subnets } = Replaced::build(config, &self.rooms, &self.metrics)?;
         self.rooms.facts.configure(services(config));
         watch(&self.rooms, subnets);
         self.serving.store(Arc::new(serving));
         self.decider.store(decider.map(Arc::new));
+        let address = config.auth_request.as_ref().map(|settings| settings.address);
+        if address != self.auth_request.as_ref().map(|(address, _)| *address) {
+            tracing::warn!(
+                "auth_request.address: where this endpoint listens, and whether, counts from the next start"
+            );
+        }
+        if let (Some((_, current)), Some(endpoint)) = (&self.auth_request, auth_request) {
+            current.store(endpoint);
+        }
         Ok(())
     }
 }
@@ -319,17 +334,19 @@ fn watch(rooms: &Rooms, prepared: Option<subnets::Prepared>) {
 struct Replaced {
     serving: Serving,
     decider: Option<Decider>,
+    auth_request: Option<Arc<Endpoint>>,
     subnets: Option<subnets::Prepared>,
 }
 
 impl Replaced {
-    fn build(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Result<Self> {
+    fn build(config: &Config, rooms: &Rooms, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
         if config.neurons.is_some() && rooms.subnets.is_none() {
             anyhow::bail!("neurons: this section is new, and counts from the next start");
         }
         let tokens = tokens(config)?.map(Arc::new);
         let subnets = rooms.subnets.as_ref().map(|subnets| subnets.prepare(config)).transpose()?;
         let neurons = subnets.as_ref().map(|prepared| Arc::clone(&prepared.tables));
+        let auth_request = auth_request(config, neurons.as_ref(), metrics);
         let decisions =
             Arc::new(DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger), neurons.clone()));
         let asked_about = config.routes.iter().find(|route| route.target == RouteTarget::Token);
@@ -354,7 +371,7 @@ impl Replaced {
             body_timeout: config.server.body_timeout,
             write_timeout: config.server.write_timeout,
         };
-        Ok(Self { serving, decider, subnets })
+        Ok(Self { serving, decider, auth_request, subnets })
     }
 }
 

@@ -1,4 +1,4 @@
-//! `[route.neurons]`: which neurons may call.
+//! `[route.neurons]` and `[auth_request.neurons]`: which neurons may call.
 
 use std::collections::HashSet;
 
@@ -15,8 +15,8 @@ use crate::{
 pub struct NeuronPolicy {
     /// `netuid`: the subnet that is asked about. Default: that of `[neurons]`.
     pub netuid: NetUid,
-    /// `registered`: only who is registered now. Default false where client certificates alone are accepted: whoever has
-    /// a published key is registered, because deregistration deletes it. Default true where signed requests are: anybody
+    /// `registered`: only who is registered now. Default false where certificates alone are accepted: whoever has a
+    /// published key is registered, because deregistration deletes it. Default true where signed requests are: anybody
     /// can make a hotkey and sign.
     pub registered: bool,
     /// `validator_permit`: only who may validate. Default false.

@@ -71,6 +71,17 @@ fn every_mistake_is_reported_at_its_line_and_key() {
             "no other system",
         ),
         ("[auth_request] #!\naddress = \":1\"", "auth_request", "needs a [neurons] section"),
+        (
+            "[auth_request]\naddress = \":1\"\n[auth_request.neurons]\nhotkeys = [] #!",
+            "auth_request.neurons.hotkeys",
+            "a list of nobody",
+        ),
+        (
+            "[neurons]\nnetuid = 2\n[pylon]\nurl = \"http://h\"\nidentity = \"i\"\n[auth_request]\naddress = \":1\"\n\
+             [auth_request.neurons] #!\nnetuid = 3",
+            "auth_request.neurons",
+            "subnet 3 needs a [[pylon.subnet]]",
+        ),
         ("[neurons] #!\nnetuid = 2", "neurons.source", "neither a [subtensor] nor a [pylon]"),
         ("[neurons]\nnetuid = 2\nsource = \"pylon\" #!", "neurons.source", "needs a [pylon]"),
         ("[neurons]\nsource = \"subtensor\" #!", "neurons.source", "needs a [subtensor]"),

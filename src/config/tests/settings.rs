@@ -76,6 +76,13 @@ address = "127.0.0.1:48"
 trusted_peers = ["10.9.0.0/16"]
 compatibility = "nexus-auth"
 health_path = "/alive"
+[auth_request.neurons]
+netuid = 43
+registered = true
+validator_permit = true
+min_stake = 48
+hotkeys = ["5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"]
+deny_hotkeys = ["5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty"]
 [neurons]
 netuid = 42
 source = "pylon"
@@ -216,7 +223,10 @@ format = "text"
         "proxy_auth_token: Some([secret]), token_cache_entries: 13, max_token_bytes: 14336",
         "timeout: 15s, freshness: Freshness { fresh_for: 16s, negative_for: 17s, stale_for: 18s, max_entries: 19 }, ca: Some(",
         "max_body_bytes: 20480",
-        "Some(AuthRequest { address: 127.0.0.1:48, trusted_peers: [10.9.0.0/16], compatibility: NexusAuth, health_path: \"/alive\" })",
+        "Some(AuthRequest { address: 127.0.0.1:48, trusted_peers: [10.9.0.0/16], compatibility: NexusAuth, health_path: \"/alive\", \
+         neurons: NeuronPolicy { netuid: NetUid(43), registered: true, validator_permit: true, min_stake: 48000000000, \
+         hotkeys: Some({5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY}), \
+         deny_hotkeys: {5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty} } })",
         "Neurons { netuid: NetUid(42), source: Pylon, refresh: 43s, stale_for: 44s, stalled_for: 45s }",
         "identity: PylonIdentity { name: \"miner\", token: Some([secret]) }, subnets: {NetUid(43): PylonIdentity { \
          name: \"second\", token: Some([secret]) }}, timeout: 46s, ca: Some(",
