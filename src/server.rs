@@ -6,6 +6,7 @@
 
 pub mod assemble;
 mod auth_listener;
+mod authorization_server;
 mod lifecycle;
 mod subnets;
 
@@ -26,8 +27,9 @@ use pingora_proxy::HttpProxy;
 use tokio::runtime::{Builder, Runtime};
 
 use self::{
-    assemble::{Reloading, Rooms},
+    assemble::Reloading,
     auth_listener::AuthListener,
+    authorization_server::AuthorizationServer,
     lifecycle::{Background, Stopping},
 };
 use crate::{
@@ -35,12 +37,10 @@ use crate::{
     config::{self, Config, ConfigError},
     decision::introspect,
     metrics::Metrics,
-    oauth::{self, SigningKeys},
     proxy::{
         Gateway, Ids,
         credentials::HandOver,
         front::{Door, FrontDoor, Limits},
-        local::Local,
     },
     telemetry::AccessLog,
     tls::{CertificateFiles, Certificates, client::ClientCertificates},
@@ -94,15 +94,8 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         }
         None => None,
     };
-    let authorization_server = authorization_server(config, &rooms, &outside)?;
-    if let Some(state) = &authorization_server {
-        outside.spawn(lifecycle::watch_signing_keys(Arc::clone(&state.keys)));
-        let retention = state.settings.events.retention;
-        outside.spawn(lifecycle::keep_authorization_server(state.store.clone(), retention));
-        if let Some(address) = state.settings.admin_address {
-            let router = oauth::admin_router(state.clone());
-            serve_router(&outside, address, router).context("the authorization server's admin listener")?;
-        }
+    if let Some((address, router)) = reloading.authorization_server.as_ref().and_then(AuthorizationServer::admin) {
+        serve_router(&outside, address, router).context("the authorization server's admin listener")?;
     }
 
     let gateway = Gateway {
@@ -114,11 +107,6 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         access_log: access_log.clone(),
         listeners: config.listeners.iter().map(|listener| (listener.address, listener.name.as_str().into())).collect(),
         replays: Arc::clone(&rooms.replays),
-        authorization_server: authorization_server.map(|state| Local {
-            max_body_bytes: state.settings.max_body_bytes,
-            router: oauth::router(state),
-            outside: outside.handle().clone(),
-        }),
         ids: Ids::default(),
     };
     outside.spawn(lifecycle::reload_on_hangup(load, reloading));
@@ -131,15 +119,6 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         readiness,
     };
     run(config, gateway, &certificates, &metrics, stopping)
-}
-
-/// The authorization server, if there is to be one.
-fn authorization_server(config: &Config, rooms: &Rooms, outside: &Runtime) -> anyhow::Result<Option<oauth::State>> {
-    let Some(settings) = &config.oauth else { return Ok(None) };
-    let keys = SigningKeys::load(settings.keys.clone()).context("the authorization server's signing keys")?;
-    let facts = assemble::wallet_facts(config, rooms)?;
-    let events = oauth::Events::start(rooms.store.clone(), settings.events.enabled, outside.handle());
-    Ok(Some(oauth::State::new(settings.clone(), Arc::new(keys), rooms.store.clone(), facts, events)))
 }
 
 /// Hands over to Pingora, which returns only to end the process.

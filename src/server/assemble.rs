@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use super::{
     STORE_PATIENCE,
+    authorization_server::{AuthorizationServer, Prepared},
     subnets::{self, Subnets},
 };
 use crate::{
@@ -281,6 +282,8 @@ pub struct Reloading {
     pub decider: Arc<ArcSwapOption<Decider>>,
     /// For NGINX, and where it listens until the next start.
     pub auth_request: Option<(SocketAddr, Arc<ArcSwap<Endpoint>>)>,
+    /// The authorization server.
+    pub authorization_server: Option<AuthorizationServer>,
 }
 
 impl Reloading {
@@ -289,7 +292,9 @@ impl Reloading {
     /// # Errors
     /// When a setting cannot be honoured.
     pub fn start(config: &Config, rooms: &Rooms, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
-        let Replaced { serving, decider, auth_request, subnets } = Replaced::build(config, rooms, metrics)?;
+        let authorization_server = AuthorizationServer::start(config, rooms)?;
+        let Replaced { serving, decider, auth_request, subnets, .. } =
+            Replaced::build(config, rooms, metrics, authorization_server.as_ref())?;
         watch(rooms, subnets);
         let address = config.auth_request.as_ref().map(|settings| settings.address);
         Ok(Self {
@@ -298,6 +303,7 @@ impl Reloading {
             serving: Arc::new(ArcSwap::from_pointee(serving)),
             decider: Arc::new(ArcSwapOption::from_pointee(decider)),
             auth_request: address.zip(auth_request.map(|endpoint| Arc::new(ArcSwap::new(endpoint)))),
+            authorization_server,
         })
     }
 
@@ -306,7 +312,9 @@ impl Reloading {
     /// # Errors
     /// When a setting cannot be honoured; then nothing is replaced.
     pub fn apply(&self, config: &Config) -> anyhow::Result<()> {
-        let Replaced { serving, decider, auth_request, subnets } = Replaced::build(config, &self.rooms, &self.metrics)?;
+        let own = self.authorization_server.as_ref();
+        let Replaced { serving, decider, auth_request, authorization_server, subnets } =
+            Replaced::build(config, &self.rooms, &self.metrics, own)?;
         self.rooms.facts.configure(services(config));
         watch(&self.rooms, subnets);
         self.serving.store(Arc::new(serving));
@@ -319,6 +327,9 @@ impl Reloading {
         }
         if let (Some((_, current)), Some(endpoint)) = (&self.auth_request, auth_request) {
             current.store(endpoint);
+        }
+        if let Some((own, state)) = own.zip(authorization_server) {
+            own.replace(state);
         }
         Ok(())
     }
@@ -335,13 +346,22 @@ struct Replaced {
     serving: Serving,
     decider: Option<Decider>,
     auth_request: Option<Arc<Endpoint>>,
+    authorization_server: Option<oauth::State>,
     subnets: Option<subnets::Prepared>,
 }
 
 impl Replaced {
-    fn build(config: &Config, rooms: &Rooms, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
+    fn build(
+        config: &Config,
+        rooms: &Rooms,
+        metrics: &Arc<Metrics>,
+        authorization_server: Option<&AuthorizationServer>,
+    ) -> anyhow::Result<Self> {
         if config.neurons.is_some() && rooms.subnets.is_none() {
             anyhow::bail!("neurons: this section is new, and counts from the next start");
+        }
+        if config.oauth.is_some() && authorization_server.is_none() {
+            anyhow::bail!("oauth: this section is new, and counts from the next start");
         }
         let tokens = tokens(config)?.map(Arc::new);
         let subnets = rooms.subnets.as_ref().map(|subnets| subnets.prepare(config)).transpose()?;
@@ -355,6 +375,8 @@ impl Replaced {
             tokens,
             decisions: Arc::clone(&decisions),
         });
+        let prepared = authorization_server.map(|server| server.prepare(config.oauth.as_ref()));
+        let (local, state) = prepared.map(|Prepared { local, state }| (local, state)).unzip();
         let signed = |terms: SignedRequests| Signed {
             bodies: Budget::new(terms.max_held_bytes, metrics.held_body_bytes.clone()),
             terms,
@@ -366,12 +388,13 @@ impl Replaced {
             neurons,
             signed: config.signed_requests.clone().map(signed),
             decisions,
+            authorization_server: local,
             trusted_proxies: config.server.trusted_proxies.clone(),
             max_header_bytes: config.server.max_header_bytes,
             body_timeout: config.server.body_timeout,
             write_timeout: config.server.write_timeout,
         };
-        Ok(Self { serving, decider, auth_request, subnets })
+        Ok(Self { serving, decider, auth_request, authorization_server: state, subnets })
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::{server::ShutdownWatch, services::background::BackgroundService};
 use tokio::{
@@ -28,7 +29,7 @@ use crate::{
     config::{Config, ConfigError, Replay},
     credits::{AccountKey, Ledger},
     model::{clock, usage::UsageEvent},
-    oauth::SigningKeys,
+    oauth::{self, SigningKeys},
     store::Store,
     telemetry::AccessLog,
     tls::{Certificates, RELOAD_INTERVAL},
@@ -95,7 +96,8 @@ pub async fn reload_on_hangup(load: impl Fn() -> Result<Config, ConfigError> + S
         let applied = load().map_err(anyhow::Error::from).and_then(|config| reloading.apply(&config));
         match applied {
             Ok(()) => tracing::info!(
-                "routes, upstreams, keys and services are loaded again; other settings count from the next start"
+                "routes, upstreams, keys, services, subnets, auth_request and oauth are loaded again; other settings \
+                 count from the next start"
             ),
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "the configuration cannot be used; the old one stays");
@@ -172,12 +174,16 @@ pub async fn watch_signing_keys(keys: Arc<SigningKeys>) {
 
 /// Removes what nobody can present to the authorization server any more, and old events. However much there was, it is
 /// gone before the next look.
-pub async fn keep_authorization_server(store: Store, retention: Duration) {
+pub async fn keep_authorization_server(state: Arc<ArcSwap<oauth::State>>) {
     let mut tick = interval(Duration::from_mins(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let kept = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
     loop {
         tick.tick().await;
+        let (store, retention) = {
+            let state = state.load();
+            (state.store.clone(), state.settings.events.retention)
+        };
+        let kept = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
         let now = clock::now_micros();
         loop {
             let swept = store.sweep_oauth(now, HOUSEKEEPING_ROWS).await;

@@ -41,6 +41,7 @@ mod oauth_clients;
 mod oauth_device;
 #[cfg(test)]
 mod oauth_pages;
+mod oauth_reload;
 #[cfg(test)]
 mod oauth_sign_in;
 #[cfg(test)]
