@@ -17,6 +17,7 @@ use axum::{
 };
 
 use crate::{
+    authn::jwt::revocations::Revocations,
     chain::{
         Facts,
         cache::Statistics,
@@ -95,6 +96,8 @@ pub struct Watched {
     pub neurons: Option<Arc<ArcSwap<Neurons>>>,
     /// Whose hotkeys are whose, if anybody asks.
     pub owners: Option<Owners>,
+    /// What verifies our own access tokens, if there are any.
+    pub revocations: Option<Arc<Revocations>>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
     /// Used signed requests.
@@ -192,6 +195,11 @@ impl Watched {
         }
         if let Some(owners) = &self.owners {
             self.observe_cache("owners", owners.statistics());
+        }
+        if let Some(revocations) = &self.revocations {
+            let (count, age) = revocations.glance();
+            metrics.revoked_grants.set(i64::try_from(count).unwrap_or(i64::MAX));
+            metrics.revocations_age_seconds.set(age.as_secs_f64());
         }
     }
 

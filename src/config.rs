@@ -55,7 +55,7 @@ pub use self::{
     oauth::{
         Events, KeySource, Lifetimes, Network, OAuth, OAuthCompatibility, RateLimits, Trusted, Wallets, is_private,
     },
-    route::{Compatibility, Cors, CredentialKind, HostPattern, Origins, Route, RouteTarget},
+    route::{AccessTokenPolicy, Compatibility, Cors, CredentialKind, HostPattern, Origins, Route, RouteTarget},
     server::Server,
     service::Service,
     signed::{Replay, SignedRequests},
@@ -232,7 +232,9 @@ fn read(root: &Section<'_>) -> Config {
     let neurons = Neurons::read(&root.section("neurons"), &pylon, &subtensor);
     let subnet = neurons.as_ref().map(|neurons| neurons.netuid);
     let route_sections = root.sections("route");
-    let routes = route_sections.iter().filter_map(|section| Some((Route::read(section, &upstreams, subnet)?, section)));
+    let oauth = OAuth::read(&root.section("oauth"), &server);
+    let read_route = |section| Route::read(section, &upstreams, subnet, oauth.as_ref());
+    let routes = route_sections.iter().filter_map(|section| Some((read_route(section)?, section)));
     let (mut routes, route_places): (Vec<_>, _) = routes.unzip();
     if context.drop_in() {
         routes.push(Route::drop_in());
@@ -242,7 +244,7 @@ fn read(root: &Section<'_>) -> Config {
     }
     let config = Config {
         database: Database::read(&root.section("database"), &server.data_dir, usage.report.is_some()),
-        oauth: OAuth::read(&root.section("oauth"), &server),
+        oauth,
         server,
         listeners,
         admin: listener::read_admin(&root.section("admin")),

@@ -74,6 +74,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
             facts: Arc::clone(&rooms.facts),
             neurons: rooms.subnets.as_ref().map(|subnets| Arc::clone(subnets.tables())),
             owners: rooms.owners.clone(),
+            revocations: reloading.authorization_server.as_ref().map(AuthorizationServer::revocations),
             ledger: Arc::clone(&rooms.ledger),
             replays: Arc::clone(&rooms.replays),
             certificates: in_use.clone(),

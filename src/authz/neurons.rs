@@ -23,7 +23,7 @@ pub fn admit(policy: &NeuronPolicy, neurons: Option<&Neurons>, subject: &Subject
             let lists = policy.hotkeys.is_some() || !policy.deny_hotkeys.is_empty();
             return if asks || lists { Err(Denial::NotEntitled("hotkey_not_listed")) } else { Ok(()) };
         }
-        Subject::Evm(_) => return Err(Denial::NotEntitled("no_neuron")),
+        Subject::Evm(_) | Subject::Coldkey(_) => return Err(Denial::NotEntitled("no_neuron")),
     };
     if policy.deny_hotkeys.contains(hotkey) {
         return Err(Denial::NotEntitled("hotkey_denied"));

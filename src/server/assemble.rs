@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::runtime::Handle;
 
@@ -328,8 +328,8 @@ impl Reloading {
         if let (Some((_, current)), Some(endpoint)) = (&self.auth_request, auth_request) {
             current.store(endpoint);
         }
-        if let Some((own, state)) = own.zip(authorization_server) {
-            own.replace(state);
+        if let Some((own, prepared)) = own.zip(authorization_server) {
+            own.replace(prepared);
         }
         Ok(())
     }
@@ -346,7 +346,7 @@ struct Replaced {
     serving: Serving,
     decider: Option<Decider>,
     auth_request: Option<Arc<Endpoint>>,
-    authorization_server: Option<oauth::State>,
+    authorization_server: Option<Prepared>,
     subnets: Option<subnets::Prepared>,
 }
 
@@ -358,10 +358,10 @@ impl Replaced {
         authorization_server: Option<&AuthorizationServer>,
     ) -> anyhow::Result<Self> {
         if config.neurons.is_some() && rooms.subnets.is_none() {
-            anyhow::bail!("neurons: this section is new, and counts from the next start");
+            bail!("neurons: this section is new, and counts from the next start");
         }
         if config.oauth.is_some() && authorization_server.is_none() {
-            anyhow::bail!("oauth: this section is new, and counts from the next start");
+            bail!("oauth: this section is new, and counts from the next start");
         }
         let tokens = tokens(config)?.map(Arc::new);
         let subnets = rooms.subnets.as_ref().map(|subnets| subnets.prepare(config)).transpose()?;
@@ -376,7 +376,8 @@ impl Replaced {
             decisions: Arc::clone(&decisions),
         });
         let prepared = authorization_server.map(|server| server.prepare(config.oauth.as_ref()));
-        let (local, state) = prepared.map(|Prepared { local, state }| (local, state)).unzip();
+        let (local, access_tokens) =
+            prepared.as_ref().map(|prepared| (prepared.local.clone(), Arc::clone(&prepared.access_tokens))).unzip();
         let signed = |terms: SignedRequests| Signed {
             bodies: Budget::new(terms.max_held_bytes, metrics.held_body_bytes.clone()),
             terms,
@@ -385,6 +386,7 @@ impl Replaced {
             routes: Routes::new(&config.routes, metrics),
             upstreams: Upstreams::new(&config.egress, config.upstreams.clone(), rooms.outside.clone()),
             tokens,
+            access_tokens,
             neurons,
             signed: config.signed_requests.clone().map(signed),
             decisions,
@@ -394,7 +396,7 @@ impl Replaced {
             body_timeout: config.server.body_timeout,
             write_timeout: config.server.write_timeout,
         };
-        Ok(Self { serving, decider, auth_request, authorization_server: state, subnets })
+        Ok(Self { serving, decider, auth_request, authorization_server: prepared, subnets })
     }
 }
 

@@ -14,6 +14,8 @@ use super::{
     lifecycle,
 };
 use crate::{
+    authn::jwt::{AccessTokens, revocations::Revocations},
+    chain::cache::Clock,
     config::{Config, OAuth},
     oauth::{self, Events, SigningKeys, State},
     proxy::local::Local,
@@ -22,6 +24,8 @@ use crate::{
 /// What is made at the start, and what it answers now.
 pub struct AuthorizationServer {
     state: Arc<ArcSwap<State>>,
+    /// What verifies its access tokens on routes.
+    access_tokens: Arc<ArcSwap<AccessTokens>>,
     /// For administrators, if they have a listener of their own.
     admin: Arc<ArcSwap<Router>>,
     outside: Handle,
@@ -35,15 +39,28 @@ impl AuthorizationServer {
     pub fn start(config: &Config, rooms: &Rooms) -> anyhow::Result<Option<Self>> {
         let Some(settings) = &config.oauth else { return Ok(None) };
         let keys = SigningKeys::load(settings.keys.clone()).context("the authorization server's signing keys")?;
-        let keys = Arc::new(keys);
         let facts = wallet_facts(config, rooms)?;
         let events = Events::start(rooms.store.clone(), settings.events.enabled, &rooms.outside);
-        let state = State::new(settings.clone(), Arc::clone(&keys), rooms.store.clone(), facts, events);
-        let admin = Arc::new(ArcSwap::from_pointee(oauth::admin_router(state.clone())));
-        let state = Arc::new(ArcSwap::from_pointee(state));
-        rooms.outside.spawn(lifecycle::watch_signing_keys(keys));
-        rooms.outside.spawn(lifecycle::keep_authorization_server(Arc::clone(&state)));
-        Ok(Some(Self { state, admin, outside: rooms.outside.clone() }))
+        let state = State::new(settings.clone(), Arc::clone(keys.set()), rooms.store.clone(), facts, events);
+        let revocations = Revocations::new(settings.revocations_stale_for, Clock::Steady);
+        let access_tokens = access_tokens(&state, Arc::new(revocations));
+        let server = Self {
+            admin: Arc::new(ArcSwap::from_pointee(oauth::admin_router(state.clone()))),
+            state: Arc::new(ArcSwap::from_pointee(state)),
+            access_tokens: Arc::new(ArcSwap::from_pointee(access_tokens)),
+            outside: rooms.outside.clone(),
+        };
+        let outside = &server.outside;
+        outside.spawn(lifecycle::watch_signing_keys(keys));
+        outside.spawn(lifecycle::follow_revocations(rooms.store.clone(), Arc::clone(&server.access_tokens)));
+        outside.spawn(lifecycle::keep_authorization_server(Arc::clone(&server.state)));
+        Ok(Some(server))
+    }
+
+    /// Which grants were taken back.
+    #[must_use]
+    pub fn revocations(&self) -> Arc<Revocations> {
+        Arc::clone(self.access_tokens.load().revocations())
     }
 
     /// The listener for administrators: where, and what answers there, whatever it is by then.
@@ -67,11 +84,14 @@ impl AuthorizationServer {
             router: oauth::router(state.clone()),
             outside: self.outside.clone(),
         };
-        Prepared { local, state }
+        let access_tokens = Arc::new(access_tokens(&state, self.revocations()));
+        Prepared { local, access_tokens, state }
     }
 
-    /// Has it count from now on, but for the proxy's routes, which have it of `prepared.local`.
-    pub fn replace(&self, state: State) {
+    /// Has it count from now on, but for the proxy, which has it of `prepared` itself.
+    pub fn replace(&self, prepared: Prepared) {
+        let Prepared { local: _, access_tokens, state } = prepared;
+        self.access_tokens.store(access_tokens);
         self.admin.store(Arc::new(oauth::admin_router(state.clone())));
         self.state.store(Arc::new(state));
     }
@@ -87,14 +107,24 @@ impl AuthorizationServer {
             tracing::warn!("oauth.signing_keys counts from the next start");
             settings.keys = fixed.keys.clone();
         }
+        if settings.revocations_stale_for != fixed.revocations_stale_for {
+            tracing::warn!("oauth.revocations_stale_for counts from the next start");
+        }
         current.with(settings, &self.outside)
     }
 }
 
+/// What verifies the tokens that are issued by these settings.
+fn access_tokens(state: &State, revocations: Arc<Revocations>) -> AccessTokens {
+    let (issuer, lifetime) = (state.settings.issuer.clone(), state.settings.lifetimes.access_token);
+    AccessTokens::new(Arc::clone(&state.keys), issuer, lifetime, revocations)
+}
+
 /// What a reload makes of it, before it counts.
 pub struct Prepared {
-    /// For the proxy's routes.
+    /// For the proxy's routes to it.
     pub local: Local,
-    /// For everything else.
-    pub state: State,
+    /// For the proxy's routes that take its tokens.
+    pub access_tokens: Arc<AccessTokens>,
+    state: State,
 }

@@ -26,9 +26,13 @@ use super::{
 };
 use crate::{
     admin::Readiness,
+    authn::jwt::AccessTokens,
     config::{Config, ConfigError, Replay},
     credits::{AccountKey, Ledger},
-    model::{clock, usage::UsageEvent},
+    model::{
+        clock::{self, Timestamp},
+        usage::UsageEvent,
+    },
     oauth::{self, SigningKeys},
     store::Store,
     telemetry::AccessLog,
@@ -147,10 +151,10 @@ async fn watch_certificates(certificates: Vec<Arc<Certificates>>) {
 }
 
 /// Takes up signing keys that `tollgate key` has made.
-pub async fn watch_signing_keys(keys: Arc<SigningKeys>) {
+pub async fn watch_signing_keys(keys: SigningKeys) {
     let mut tick = interval(RELOAD_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut complaint = String::new();
+    let (keys, mut complaint) = (Arc::new(keys), String::new());
     loop {
         tick.tick().await;
         let watched = Arc::clone(&keys);
@@ -171,6 +175,29 @@ pub async fn watch_signing_keys(keys: Arc<SigningKeys>) {
         complaint = problem;
     }
 }
+
+/// Reads which grants were taken back, for the routes that accept access tokens: all of those whose tokens may still live, at
+/// every look, because a revocation may be seen later than it is dated.
+pub async fn follow_revocations(store: Store, tokens: Arc<ArcSwap<AccessTokens>>) {
+    let mut tick = interval(REVOCATIONS_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let tokens = tokens.load_full();
+        let memory = i64::try_from(tokens.memory().as_micros()).unwrap_or(i64::MAX);
+        let (as_of, since) = (tokens.revocations().now(), clock::now_micros().saturating_sub(memory));
+        match store.revoked_grants(since).await {
+            Ok(grants) => {
+                let since = Timestamp(since.div_euclid(1_000_000).saturating_add(1));
+                tokens.revocations().publish(grants.into_iter().collect(), since, as_of);
+            }
+            // tollgate_revocations_age_seconds says for how long.
+            Err(error) => tracing::debug!(%error, "it cannot be read which grants were taken back"),
+        }
+    }
+}
+
+const REVOCATIONS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Removes what nobody can present to the authorization server any more, and old events. However much there was, it is
 /// gone before the next look.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, Gateway, Request, Settings, free_port,
+    Client, Gateway, Request, Settings, Upstream, eventually, free_port,
     oauth::{ADMIN_KEY, Server},
     secret,
     sign_in::{App, claims, registration, remembered},
@@ -41,13 +41,25 @@ fn the_next_token_has_the_new_lifetime_and_open_sessions_go_on() {
         claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap()
     };
     let (admin, limits) = usual();
-    let with = |access_token: &str| format!("{limits}[oauth.lifetimes]\naccess_token = \"{access_token}\"\n");
+    let upstream = Upstream::start();
+    let with = |access_token: &str| {
+        format!(
+            "{limits}[oauth.lifetimes]\naccess_token = \"{access_token}\"\n\
+             [[upstream]]\nname = \"api\"\naddresses = [\"{}\"]\n\
+             [[route]]\nname = \"api\"\npath = \"/api\"\nupstream = \"api\"\naccepts = [\"access-token\"]\n",
+            upstream.address
+        )
+    };
     let mut server = start(&admin, &with("15m"));
     let client = server.register(&registration("confidential"));
     let wallet = EthereumWallet::new(7);
     let app = App { server: &server, client: &client };
     let before = app.tokens(&wallet);
     assert_eq!((&before["expires_in"], lifetime(&before)), (&json!(900), 900));
+    let call = |server: &Server, tokens: &Value| {
+        server.send(&Request::get("/api").token(tokens["access_token"].as_str().unwrap())).status
+    };
+    eventually("revocations are known", || (call(&server, &before) == 200).then_some(()));
     // One has the page before them, another has signed and not yet redeemed the code.
     let page = app.page(&[]);
     let message = app.challenge(&page, Some(&wallet.address())).json()["nonce"].as_str().unwrap().to_owned();
@@ -65,6 +77,7 @@ fn the_next_token_has_the_new_lifetime_and_open_sessions_go_on() {
         let tokens = remembered(&answer);
         assert_eq!((&tokens["expires_in"], lifetime(&tokens)), (&json!(3600), 3600));
         assert_eq!(claims(&tokens["access_token"])["aud"], "others");
+        assert_eq!((call(&server, &tokens), call(&server, &before)), (200, 401), "routes follow");
         assert_eq!(app.redeem(&code).status, 400, "a code is used once, whatever was reloaded");
     }
     let refreshed = app.refresh(before["refresh_token"].as_str().unwrap());
