@@ -47,6 +47,7 @@ mod oauth_device;
 mod oauth_libraries;
 #[cfg(test)]
 mod oauth_pages;
+mod oauth_reload;
 #[cfg(test)]
 mod oauth_sign_in;
 #[cfg(test)]
