@@ -29,7 +29,8 @@ static SCENE: LazyLock<Scene> = LazyLock::new(|| {
     let revocations = Revocations::new(Duration::from_mins(1), Clock::manual());
     revocations.publish(HashSet::new(), Timestamp(0), revocations.now());
     let keys = KeySet::new(vec![key()]);
-    let tokens = AccessTokens::new(keys.into(), "https://auth.example".into(), Duration::from_mins(15), revocations.into());
+    let tokens =
+        AccessTokens::new(keys.into(), "https://auth.example".into(), Duration::from_mins(15), revocations.into());
     Scene { key: key(), tokens }
 });
 
