@@ -42,11 +42,15 @@ mod oauth_clients;
 #[cfg(test)]
 mod oauth_device;
 #[cfg(test)]
+mod oauth_libraries;
+#[cfg(test)]
 mod oauth_pages;
 #[cfg(test)]
 mod oauth_sign_in;
 #[cfg(test)]
 mod oauth_tokens;
+#[cfg(test)]
+mod openapi;
 #[cfg(test)]
 mod owners;
 #[cfg(test)]
