@@ -144,7 +144,7 @@ impl Import<'_> {
                 match takeover::client(row, self.settings.production) {
                     Ok((client, remarks)) => self.client(&client, remarks).await?,
                     Err(why) => {
-                        self.report.clients.leave_out(why, 1);
+                        self.report.clients.leave_out(why);
                         self.report.remarks.push(format!("client {id:?} is left out: {why}"));
                     }
                 }
@@ -160,7 +160,7 @@ impl Import<'_> {
             Some(store) => store.client(&client.id).await?,
             None => None,
         };
-        let line = match (&known, &self.target) {
+        match (&known, &self.target) {
             (Some(known), _) if takeover::same_client(known, client) => {
                 self.report.clients.here += 1;
                 return Ok(());
@@ -169,17 +169,20 @@ impl Import<'_> {
                 self.report.kept(client);
                 return Ok(());
             }
-            (Some(_), _) => &mut self.report.clients.updated,
-            (None, _) => &mut self.report.clients.taken_over,
-        };
-        *line += 1;
-        self.report.remarks.extend(remarks.into_iter().map(|remark| format!("client {:?}: {remark}", client.id)));
-        if let Some(store) = self.target.as_ref().filter(|_| self.write) {
-            store.take_over_client(client).await?;
+            _ => {}
+        }
+        if let Some(store) = self.written() {
+            if !store.take_over_client(client).await? {
+                // Somebody has changed it here this very moment.
+                self.report.kept(client);
+                return Ok(());
+            }
             if known.is_some() && !client.active {
-                store.revoke_client(&client.id, self.now_micros).await?;
+                store.revoke_client(&client.id, clock::now_micros()).await?;
             }
         }
+        *(if known.is_some() { &mut self.report.clients.updated } else { &mut self.report.clients.taken_over }) += 1;
+        self.report.remarks.extend(remarks.into_iter().map(|remark| format!("client {:?}: {remark}", client.id)));
         self.clients.insert(client.id.clone(), client.active);
         Ok(())
     }
@@ -195,7 +198,7 @@ impl Import<'_> {
             for row in page {
                 match takeover::refresh_token(row, &self.clients, total, self.now_micros) {
                     Ok(token) => tokens.push(token),
-                    Err(why) => self.report.tokens.leave_out(why, 1),
+                    Err(why) => self.report.tokens.leave_out(why),
                 }
             }
             if let Some(store) = &self.target {
@@ -224,7 +227,7 @@ impl Import<'_> {
             let good = self.from.good_refresh_tokens(&page).await?;
             page.retain(|id: &Uuid| !good.contains(id));
             self.report.tokens.taken_back += match self.written() {
-                Some(store) => store.revoke_untouched_grants(&page, self.now_micros).await?,
+                Some(store) => store.revoke_untouched_grants(&page, clock::now_micros()).await?,
                 None => count(page.len()),
             };
             if last {
@@ -248,7 +251,7 @@ impl Import<'_> {
             for row in page {
                 match takeover::event(row, &self.clients) {
                     Ok(event) => events.push(event),
-                    Err(why) => self.report.events.leave_out(why, 1),
+                    Err(why) => self.report.events.leave_out(why),
                 }
             }
             if let Some(store) = &self.target {
@@ -268,8 +271,8 @@ impl Import<'_> {
 }
 
 impl Line {
-    fn leave_out(&mut self, why: &'static str, rows: u64) {
-        *self.left_out.entry(why).or_default() += rows;
+    fn leave_out(&mut self, why: &'static str) {
+        *self.left_out.entry(why).or_default() += 1;
     }
 }
 

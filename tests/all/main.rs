@@ -2,6 +2,8 @@
 
 // `cfg(test)` is always true here; written out, it tells clippy that all of it is test code.
 #[cfg(test)]
+mod access_tokens;
+#[cfg(test)]
 mod admin;
 #[cfg(test)]
 mod architecture;
@@ -42,11 +44,15 @@ mod oauth_clients;
 #[cfg(test)]
 mod oauth_device;
 #[cfg(test)]
+mod oauth_libraries;
+#[cfg(test)]
 mod oauth_pages;
 #[cfg(test)]
 mod oauth_sign_in;
 #[cfg(test)]
 mod oauth_tokens;
+#[cfg(test)]
+mod openapi;
 #[cfg(test)]
 mod owners;
 #[cfg(test)]

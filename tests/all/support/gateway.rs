@@ -123,7 +123,7 @@ impl Settings {
         self
     }
 
-    /// Whole sections.
+    /// Whole sections. `{tls}` stands for the address of the TLS listener.
     pub fn with(mut self, sections: &str) -> Self {
         writeln!(self.rest, "{sections}").unwrap();
         self
@@ -265,7 +265,7 @@ impl Gateway {
             writeln!(text, "client_certificates = \"{}\"", settings.client_certificates).unwrap();
             write!(text, "[[listener.tls.certificate]]\ncert = \"{certificate}\"\nkey = \"{key}\"\n").unwrap();
         }
-        text.push_str(&settings.rest);
+        text.push_str(&settings.rest.replace("{tls}", &self.tls.to_string()));
         std::fs::write(self.file(), text).unwrap();
     }
 
