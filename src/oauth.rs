@@ -44,6 +44,7 @@ pub mod token;
 use std::{sync::Arc, time::Instant};
 
 use axum::{Router, middleware};
+use tokio::runtime::Handle;
 
 pub use self::{
     address::ClientAddress,
@@ -99,6 +100,27 @@ impl State {
             throwaway_key,
             started: Instant::now(),
         }
+    }
+
+    /// The same with other settings. What was counted and what is remembered stays, as far as they allow. If events are to
+    /// be written now, they are on this runtime.
+    #[must_use]
+    pub fn with(&self, settings: Settings, runtime: &Handle) -> Self {
+        let mut changed = self.clone();
+        let clients = |settings: &Settings| (settings.compatibility, settings.limits.secrets);
+        if clients(&settings) != clients(&self.settings) {
+            let (compatibility, tries) = clients(&settings);
+            let known = Clients::new(self.store.clone(), Arc::clone(&self.rates), compatibility, tries);
+            changed.clients = Arc::new(known);
+        }
+        if settings.events.enabled != self.settings.events.enabled {
+            // What is in the queue of the one before is still written.
+            changed.events = Arc::new(Events::start(self.store.clone(), settings.events.enabled, runtime));
+        }
+        let throwaway = settings.demo && !settings.production;
+        changed.throwaway_key = throwaway.then(|| self.throwaway_key.clone().unwrap_or_default());
+        changed.settings = Arc::new(settings);
+        changed
     }
 
     /// Whether the admin API is on a listener of its own.

@@ -22,6 +22,8 @@ mod drill_kill;
 #[cfg(test)]
 mod drop_in;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod explain;
 #[cfg(test)]
 mod forwarding;
@@ -47,6 +49,7 @@ mod oauth_device;
 mod oauth_libraries;
 #[cfg(test)]
 mod oauth_pages;
+mod oauth_reload;
 #[cfg(test)]
 mod oauth_sign_in;
 #[cfg(test)]

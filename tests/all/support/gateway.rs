@@ -312,6 +312,20 @@ impl Gateway {
         command
     }
 
+    /// Gives it another file and tells it to read it. Says what it made of it.
+    #[track_caller]
+    pub fn reload(&mut self, settings: Settings) -> String {
+        let results = |gateway: &Self| -> Vec<String> {
+            let told = |line: &String| line.contains("are loaded again") || line.contains("the old one stays");
+            gateway.log().into_iter().filter(told).collect()
+        };
+        let before = results(self).len();
+        self.settings = settings;
+        self.write();
+        self.signal(Signal::HUP);
+        eventually("the file is read again", || results(self).into_iter().nth(before))
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
