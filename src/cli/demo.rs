@@ -259,6 +259,10 @@ accepts = ["nevermined"]
 
 /// Shows what to try, and keeps everything running until interrupted.
 async fn explain(stage: &mut Stage) -> anyhow::Result<()> {
+    // Whatever ends us, the gateway must not go on without us.
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut hung_up = signal(SignalKind::hangup())?;
     stage.ready().await?;
     let Stage { gateway, service, directory, program, token, .. } = &*stage;
     let directory = directory.display();
@@ -302,9 +306,6 @@ Press Ctrl-C to end.
 "#
     );
     std::io::stdout().lock().write_all(text.as_bytes())?;
-    // Whatever ends us, the gateway must not go on without us.
-    let mut ended = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
-    let [interrupted, terminated, hung_up] = &mut ended;
     tokio::select! {
         _ = interrupted.recv() => {}
         _ = terminated.recv() => {}

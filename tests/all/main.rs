@@ -22,6 +22,8 @@ mod drill_kill;
 #[cfg(test)]
 mod drop_in;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod explain;
 #[cfg(test)]
 mod forwarding;
