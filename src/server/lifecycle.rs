@@ -21,8 +21,9 @@ use tokio::{
 };
 
 use super::{
-    assemble::{Movers, Reloading, Rooms, replay_place},
+    assemble::{Movers, Rooms, replay_place},
     auth_listener::AuthListener,
+    reload::Reloading,
 };
 use crate::{
     admin::Readiness,
