@@ -42,7 +42,12 @@ pub mod token;
 
 use std::{sync::Arc, time::Instant};
 
-use axum::{Router, middleware};
+use axum::{
+    Router,
+    http::{HeaderValue, header},
+    middleware,
+    response::Response,
+};
 
 pub use self::{
     address::ClientAddress,
@@ -136,16 +141,23 @@ pub fn admin_router(state: State) -> Router {
     finish(with_fallbacks(Router::new().merge(admin).merge(metadata::routes())), state)
 }
 
+async fn unkept(mut response: Response) -> Response {
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
 /// To come before the layers, which would otherwise not be around what is not there.
 fn with_fallbacks(router: Router<State>) -> Router<State> {
     router.fallback(error::not_found).method_not_allowed_fallback(error::method_not_allowed)
 }
 
-/// What stands around all endpoints: who is calling, how errors are told, how large a body may be.
+/// What stands around all endpoints: who is calling, how errors are told, how large a body may be, and that nobody keeps
+/// an answer that does not say it may be kept.
 fn finish(router: Router<State>, state: State) -> Router {
     router
         .layer(axum::extract::DefaultBodyLimit::max(state.settings.max_body_bytes))
         .layer(middleware::from_fn_with_state(state.clone(), address::find))
         .layer(middleware::from_fn_with_state(state.clone(), error::render))
+        .layer(middleware::map_response(unkept))
         .with_state(state)
 }

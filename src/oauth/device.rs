@@ -75,7 +75,7 @@ async fn begin(
     origin::of_client(&headers, &client)?;
     if !client.grant_types.contains(&GrantType::DeviceCode) {
         let error = Error::oauth(Code::UnauthorizedClient, "This client may not use the device grant");
-        return Err(error.or_as_replaced(StatusCode::BAD_REQUEST, "unsupported_grant_type"));
+        return Err(error.or_as_replaced(StatusCode::BAD_REQUEST, "Bad Request"));
     }
     let standard = state.settings.compatibility == OAuthCompatibility::Standard;
     // RFC 8628 section 3.1 has `scope`; the replaced server had a list, and ignored what the RFC has.

@@ -34,6 +34,17 @@ pub enum Kind {
     Staker(Amount),
 }
 
+impl Kind {
+    /// The subnet that it is about.
+    #[must_use]
+    pub fn netuid(&self) -> Option<&Netuid> {
+        match self {
+            Self::SubnetRole(netuid, _) | Self::SubnetHolder(netuid, _) => Some(netuid),
+            Self::OpenId | Self::Signer(_) | Self::TaoHolder(_) | Self::Delegator(..) | Self::Staker(_) => None,
+        }
+    }
+}
+
 /// A role on a subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {

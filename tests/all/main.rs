@@ -38,6 +38,8 @@ mod oauth_bittensor;
 #[cfg(test)]
 mod oauth_clients;
 #[cfg(test)]
+mod oauth_compatibility;
+#[cfg(test)]
 mod oauth_device;
 #[cfg(test)]
 mod oauth_pages;
@@ -45,6 +47,8 @@ mod oauth_pages;
 mod oauth_sign_in;
 #[cfg(test)]
 mod oauth_tokens;
+#[cfg(test)]
+mod oauth_weaknesses;
 #[cfg(test)]
 mod owners;
 #[cfg(test)]

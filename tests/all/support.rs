@@ -7,6 +7,7 @@
 pub mod client;
 pub mod cluster;
 pub mod database;
+pub mod device;
 pub mod gateway;
 pub mod h2;
 pub mod market;
