@@ -16,6 +16,7 @@ use axum::{
 };
 
 use crate::{
+    authn::jwt::AccessTokens,
     chain::{
         Facts,
         cache::Statistics,
@@ -94,6 +95,8 @@ pub struct Watched {
     pub neurons: Option<Arc<Neurons>>,
     /// Whose hotkeys are whose, if anybody asks.
     pub owners: Option<Owners>,
+    /// What verifies our own access tokens, if there are any.
+    pub access_tokens: Option<Arc<AccessTokens>>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
     /// Used signed requests.
@@ -191,6 +194,11 @@ impl Watched {
         }
         if let Some(owners) = &self.owners {
             self.observe_cache("owners", owners.statistics());
+        }
+        if let Some(tokens) = &self.access_tokens {
+            let (count, age) = tokens.revocations().glance();
+            metrics.revoked_grants.set(i64::try_from(count).unwrap_or(i64::MAX));
+            metrics.revocations_age_seconds.set(age.as_secs_f64());
         }
     }
 

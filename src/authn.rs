@@ -6,6 +6,8 @@
 use crate::model::decision::Denial;
 
 pub mod certificate;
+mod genuine;
+pub mod jwt;
 pub mod nevermined;
 pub mod signed;
 
@@ -41,13 +43,8 @@ impl<'a> Authorization<'a> {
     /// `malformed_authorization` when there is a header and no token in it: it is empty, holds only a scheme, has two
     /// spaces before the token, or bytes that are not visible ASCII. A header is never the same as none.
     pub fn token(&self) -> Result<Option<&'a str>, Denial> {
-        let Some(value) = self.0 else { return Ok(None) };
         let malformed = Denial::InvalidCredential("malformed_authorization");
-        // Looks at every byte, since that is many at once: a token is long, and nearly always there is no such byte.
-        if !value.iter().fold(true, |visible, byte| visible & matches!(byte, b' '..=b'~')) {
-            return Err(malformed);
-        }
-        let Ok(value) = std::str::from_utf8(value) else { return Err(malformed) };
+        let Some(value) = self.text()? else { return Ok(None) };
         let mut words = value.split(' ');
         match (words.next(), words.next()) {
             // Every token that exists has dots, and no scheme has: without them this is a scheme that lost its token.
@@ -55,6 +52,34 @@ impl<'a> Authorization<'a> {
             (Some(scheme), Some(token)) if !scheme.is_empty() && !token.is_empty() => Ok(Some(token)),
             _ => Err(malformed),
         }
+    }
+
+    /// The token of `Bearer` credentials (RFC 6750 section 2.1), whose scheme may be written in any case.
+    ///
+    /// # Errors
+    /// `malformed_authorization` when there is a header of another scheme or form. A header is never the same as none.
+    pub fn bearer(&self) -> Result<Option<&'a str>, Denial> {
+        let malformed = Denial::InvalidCredential("malformed_authorization");
+        let Some(value) = self.text()? else { return Ok(None) };
+        let (scheme, rest) = value.split_once(' ').ok_or(malformed.clone())?;
+        let token = rest.trim_start_matches(' ');
+        let good = scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' ');
+        if good { Ok(Some(token)) } else { Err(malformed) }
+    }
+
+    /// Whether this is a bearer token in three parts, as signed ones have (RFC 7515 section 7.1); encrypted ones have five.
+    #[must_use]
+    pub fn is_signed_token(&self) -> bool {
+        matches!(self.bearer(), Ok(Some(token)) if token.bytes().filter(|byte| *byte == b'.').count() == 2)
+    }
+
+    /// The header's value, if there is one.
+    fn text(&self) -> Result<Option<&'a str>, Denial> {
+        let Some(value) = self.0 else { return Ok(None) };
+        // Looks at every byte, since that is many at once: a token is long, and nearly always there is no such byte.
+        let visible = value.iter().fold(true, |visible, byte| visible & matches!(byte, b' '..=b'~'));
+        let text = std::str::from_utf8(value).ok().filter(|_| visible);
+        text.map(Some).ok_or(Denial::InvalidCredential("malformed_authorization"))
     }
 }
 
@@ -104,6 +129,43 @@ mod tests {
         let latin = Authorization::from_values([b"Bearer \xe9.b".as_slice()]).unwrap();
         assert_eq!(latin.token(), Err(Denial::InvalidCredential("malformed_authorization")));
         assert_eq!(Authorization::from_values([]).unwrap().token(), Ok(None));
+    }
+
+    #[test]
+    fn bearer_credentials_have_one_form() {
+        let bearer = |value: &str| {
+            let authorization = Authorization::from_values([value.as_bytes()])?;
+            Ok((authorization.bearer()?.map(str::to_owned), authorization.is_signed_token()))
+        };
+        for (value, token, signed) in [
+            ("Bearer a.b.c", "a.b.c", true),
+            ("bEARER a.b.c", "a.b.c", true),
+            ("Bearer  a.b.c", "a.b.c", true),
+            ("Bearer a.b.c.d.e", "a.b.c.d.e", false),
+            ("Bearer a.b", "a.b", false),
+            ("Bearer opaque", "opaque", false),
+        ] {
+            assert_eq!(bearer(value), Ok((Some(token.to_owned()), signed)), "{value:?}");
+        }
+        for value in [
+            "",
+            "Bearer",
+            "Bearer ",
+            "a.b.c",
+            " a.b.c",
+            " Bearer a.b.c",
+            "Basic a.b.c",
+            "DPoP a.b.c",
+            "Bearer a.b.c ",
+            "Bearer a.b.c d",
+            "Bearer\ta.b.c",
+            "Bearer a.b.c\t",
+            "Bearer \u{e9}.b.c",
+        ] {
+            assert_eq!(bearer(value), Err(Denial::InvalidCredential("malformed_authorization")), "{value:?}");
+        }
+        let none = Authorization::from_values([]).unwrap();
+        assert_eq!((none.bearer(), none.is_signed_token()), (Ok(None), false));
     }
 
     #[test]

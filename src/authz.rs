@@ -3,6 +3,7 @@
 //! Everything here is a function of its arguments and of cached facts. It reads no headers, writes no responses and never
 //! waits longer than the facts' own limits allow. Turning a [`Denial`] into HTTP is `proxy::respond`'s work.
 
+mod access_tokens;
 mod neurons;
 
 use std::sync::Arc;
@@ -52,8 +53,8 @@ enum Grant {
     OpenEndpoint { service: Arc<OpenService>, endpoint: usize },
     /// A token covers this endpoint. `upstream` is the route's, if it names one.
     Entitled { identity: Arc<Identity>, endpoint: usize, upstream: Option<usize> },
-    /// The route admits this neuron.
-    Neuron { identity: Arc<Identity>, upstream: usize },
+    /// The route's policy admits this caller.
+    Admitted { identity: Arc<Identity>, upstream: usize },
 }
 
 /// Where a permitted request goes.
@@ -72,7 +73,7 @@ impl Permit {
         match &self.grant {
             Grant::OpenRoute { upstream }
             | Grant::Entitled { upstream: Some(upstream), .. }
-            | Grant::Neuron { upstream, .. } => Some(Destination::Configured(*upstream)),
+            | Grant::Admitted { upstream, .. } => Some(Destination::Configured(*upstream)),
             Grant::Entitled { .. } | Grant::OpenEndpoint { .. } => {
                 self.endpoint().map(|endpoint| Destination::Origin(endpoint.origin()))
             }
@@ -83,7 +84,7 @@ impl Permit {
     #[must_use]
     pub fn endpoint(&self) -> Option<&Endpoint> {
         match &self.grant {
-            Grant::OpenRoute { .. } | Grant::Neuron { .. } => None,
+            Grant::OpenRoute { .. } | Grant::Admitted { .. } => None,
             Grant::OpenEndpoint { service, endpoint } => service.open_endpoints.get(*endpoint),
             Grant::Entitled { identity, endpoint, .. } => identity.entitlement.as_ref()?.endpoints.get(*endpoint),
         }
@@ -93,7 +94,7 @@ impl Permit {
     #[must_use]
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         match &self.grant {
-            Grant::Entitled { identity, .. } | Grant::Neuron { identity, .. } => Some(identity),
+            Grant::Entitled { identity, .. } | Grant::Admitted { identity, .. } => Some(identity),
             Grant::OpenRoute { .. } | Grant::OpenEndpoint { .. } => None,
         }
     }
@@ -103,7 +104,7 @@ impl Permit {
     pub fn open_service(&self) -> Option<&OpenService> {
         match &self.grant {
             Grant::OpenEndpoint { service, .. } => Some(service),
-            Grant::OpenRoute { .. } | Grant::Entitled { .. } | Grant::Neuron { .. } => None,
+            Grant::OpenRoute { .. } | Grant::Entitled { .. } | Grant::Admitted { .. } => None,
         }
     }
 
@@ -184,9 +185,9 @@ impl DecisionPoint {
             RouteTarget::AuthorizationServer => return Err(Denial::NoRoute),
         };
         match (identity, upstream) {
-            (Some(identity), Some(upstream)) if !matches!(identity.subject, Subject::Evm(_)) => {
-                self.admit(route, &identity.subject)?;
-                Ok(Permit { grant: Grant::Neuron { identity, upstream }, meter: None })
+            (Some(identity), Some(upstream)) if identity.entitlement.is_none() => {
+                self.admit(route, &identity)?;
+                Ok(Permit { grant: Grant::Admitted { identity, upstream }, meter: None })
             }
             (Some(identity), _) => {
                 let (endpoint, facts) = self.entitle(route, &identity, asked).await?;
@@ -223,12 +224,16 @@ impl DecisionPoint {
         Ok(Permit { grant: Grant::Entitled { identity, endpoint, upstream: None }, meter: None })
     }
 
-    /// Whether the route admits a neuron.
-    fn admit(&self, route: &Route, subject: &Subject) -> Result<(), Denial> {
-        let hotkey = match subject {
+    /// Whether the route admits the bearer of an access token, or a neuron.
+    fn admit(&self, route: &Route, identity: &Identity) -> Result<(), Denial> {
+        if let Some(token) = &identity.access_token {
+            let policy = route.access_token.as_ref().ok_or(Denial::NotEntitled("no_access_token"))?;
+            return access_tokens::admit(policy, token);
+        }
+        let hotkey = match &identity.subject {
             Subject::Hotkey(hotkey) => Some(hotkey),
             Subject::OwnNeuron => None,
-            Subject::Evm(_) => return Err(Denial::NotEntitled("no_neuron")),
+            Subject::Evm(_) | Subject::Coldkey(_) => return Err(Denial::NotEntitled("no_neuron")),
         };
         let policy = route.neurons.as_ref().ok_or(Denial::NotEntitled("no_neuron"))?;
         neurons::admit(policy, self.neurons.as_deref(), hotkey)

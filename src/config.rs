@@ -54,7 +54,9 @@ pub use self::{
     oauth::{
         Events, KeySource, Lifetimes, Network, OAuth, OAuthCompatibility, RateLimits, Trusted, Wallets, is_private,
     },
-    route::{Compatibility, Cors, CredentialKind, HostPattern, NeuronPolicy, Origins, Route, RouteTarget},
+    route::{
+        AccessTokenPolicy, Compatibility, Cors, CredentialKind, HostPattern, NeuronPolicy, Origins, Route, RouteTarget,
+    },
     server::Server,
     service::Service,
     signed::{Replay, SignedRequests},
@@ -219,7 +221,9 @@ fn read(root: &Section<'_>) -> Config {
     let neurons = Neurons::read(&root.section("neurons"), &pylon, &subtensor);
     let netuid = neurons.as_ref().map(|neurons| neurons.netuid);
     let route_sections = root.sections("route");
-    let routes = route_sections.iter().filter_map(|section| Some((Route::read(section, &upstreams, netuid)?, section)));
+    let oauth = OAuth::read(&root.section("oauth"), &server);
+    let read_route = |section| Route::read(section, &upstreams, netuid, oauth.as_ref());
+    let routes = route_sections.iter().filter_map(|section| Some((read_route(section)?, section)));
     let (mut routes, route_places): (Vec<_>, _) = routes.unzip();
     if context.drop_in() {
         routes.push(Route::drop_in());
@@ -229,7 +233,7 @@ fn read(root: &Section<'_>) -> Config {
     }
     let config = Config {
         database: Database::read(&root.section("database"), &server.data_dir, usage.report.is_some()),
-        oauth: OAuth::read(&root.section("oauth"), &server),
+        oauth,
         server,
         listeners,
         admin: listener::read_admin(&root.section("admin")),

@@ -70,6 +70,10 @@ pub struct Metrics {
     pub replay_checks: IntGaugeVec,
     /// Used signed requests that are remembered in this process; 0 where the database does that.
     pub replay_remembered: IntGauge,
+    /// Grants that were taken back lately, whose access tokens routes refuse.
+    pub revoked_grants: IntGauge,
+    /// How long ago that was known; before it was known, the age of the gateway. Stays 0 without `[oauth]`.
+    pub revocations_age_seconds: Gauge,
     /// Days until a certificate ends, by its first name.
     pub certificate_days: GaugeVec,
     /// Access-log lines dropped because standard output did not take them.
@@ -127,6 +131,10 @@ impl Declared {
 
     fn gauge(&self, name: &str, help: &str) -> anyhow::Result<IntGauge> {
         self.family(IntGauge::new(name, help))
+    }
+
+    fn seconds(&self, name: &str, help: &str) -> anyhow::Result<Gauge> {
+        self.family(Gauge::new(name, help))
     }
 
     fn histograms(&self, name: &str, help: &str, buckets: &[f64]) -> anyhow::Result<HistogramVec> {
@@ -196,10 +204,8 @@ impl Metrics {
             )?,
             spool_events: declared.gauge("tollgate_spool_events", "Usage events that the store does not have yet.")?,
             spool_bytes: declared.gauge("tollgate_spool_bytes", "Bytes that the spool occupies.")?,
-            spool_oldest_seconds: declared.family(Gauge::new(
-                "tollgate_spool_oldest_seconds",
-                "Age of the oldest usage event that the store does not have yet.",
-            ))?,
+            spool_oldest_seconds: declared
+                .seconds("tollgate_spool_oldest_seconds", "Age of the oldest usage event that the store lacks.")?,
             spool_writable: declared.gauge("tollgate_spool_writable", "1 while the spool takes usage events.")?,
             spool_dropped: declared.family(IntCounter::new(
                 "tollgate_spool_dropped_total",
@@ -230,6 +236,9 @@ impl Metrics {
             )?,
             replay_remembered: declared
                 .gauge("tollgate_replay_remembered", "Used signed requests remembered in this process.")?,
+            revoked_grants: declared.gauge("tollgate_revoked_grants", "Grants taken back lately.")?,
+            revocations_age_seconds: declared
+                .seconds("tollgate_revocations_age_seconds", "Age of what is known of grants taken back.")?,
             certificate_days: declared.family(GaugeVec::new(
                 Opts::new("tollgate_certificate_days", "Days until a certificate ends."),
                 &["name"],

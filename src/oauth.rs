@@ -34,7 +34,6 @@ pub mod rates;
 pub mod redirect;
 pub mod registration;
 pub mod resource;
-pub mod scope;
 pub mod secret;
 pub mod sign_in;
 pub mod statistics;
@@ -60,7 +59,7 @@ pub use self::{
     rates::{Limit, RateKey, Rates, RetryAfter},
 };
 pub use crate::config::OAuth as Settings;
-use crate::{store::Store, wallet::throwaway::ThrowawayKey};
+use crate::{jose::KeySet, model::scope, store::Store, wallet::throwaway::ThrowawayKey};
 
 /// What every endpoint may use. Cheap to clone.
 #[derive(Clone)]
@@ -70,7 +69,7 @@ pub struct State {
     /// How it was configured.
     pub settings: Arc<Settings>,
     /// What tokens are signed with.
-    pub keys: Arc<SigningKeys>,
+    pub keys: Arc<KeySet>,
     /// Who may ask for tokens.
     pub clients: Arc<Clients>,
     /// How often things may be done.
@@ -88,7 +87,7 @@ pub struct State {
 impl State {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(settings: Settings, keys: Arc<SigningKeys>, store: Store, facts: WalletFacts, events: Events) -> Self {
+    pub fn new(settings: Settings, keys: Arc<KeySet>, store: Store, facts: WalletFacts, events: Events) -> Self {
         let rates = Arc::new(Rates::new(store.clone()));
         let clients = Clients::new(store.clone(), Arc::clone(&rates), settings.compatibility, settings.limits.secrets);
         let throwaway_key = (settings.demo && !settings.production).then(Arc::default);

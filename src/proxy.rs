@@ -50,7 +50,7 @@ use self::{
     upstream::{NoWay, Upstreams},
 };
 use crate::{
-    authn::{nevermined::TokenVerifier, signed::Unverified},
+    authn::{jwt::AccessTokens, nevermined::TokenVerifier, signed::Unverified},
     authz::{Asked, DecisionPoint, Destination, Permit},
     chain::neurons::Neurons,
     config::{RouteTarget, WhenFull},
@@ -71,8 +71,10 @@ pub struct Serving {
     pub routes: Routes,
     /// The upstreams they name, and how others are reached.
     pub upstreams: Upstreams,
-    /// Reads access tokens; none: no route accepts them.
+    /// Reads Nevermined access tokens; none: no route accepts them.
     pub tokens: Option<Arc<TokenVerifier>>,
+    /// Verifies access tokens of our authorization server; none: there is no such server.
+    pub access_tokens: Option<Arc<AccessTokens>>,
     /// Knows which keys neurons have published; none: no route accepts client certificates.
     pub neurons: Option<Arc<Neurons>>,
     /// What is asked of signed requests; none: no route accepts them.
@@ -153,7 +155,7 @@ impl Gateway {
             },
         };
         ctx.identity.clone_from(&identity);
-        ctx.hotkey = identity.as_ref().and_then(|identity| credentials::address(session, identity.subject));
+        ctx.hotkey = identity.as_ref().and_then(|identity| credentials::address(session, identity));
         let unverified_service = screened.host.split_once('.').and_then(|(label, _)| Did::from_label(label));
         let asked = Asked { path, forward_origin: screened.forward_origin.as_ref(), unverified_service };
         let mut permit = serving.decisions.decide(&route.config, identity, &asked).await?;
@@ -202,11 +204,22 @@ impl Gateway {
             _ => Passed::Remove,
         };
         let hotkey = ctx.hotkey.as_deref();
+        let access_token = permit.identity().and_then(|identity| identity.access_token.as_ref());
         let trusted =
             ctx.client.is_some_and(|client| ctx.serving.trusted_proxies.iter().any(|net| net.contains(&client)));
         let scheme = if ctx.tls { "https" } else { "http" };
         let request_id = ctx.id_text(id);
-        Some(Told { client: ctx.client, trusted, scheme, identity, hotkey, authorization, host, request_id })
+        Some(Told {
+            client: ctx.client,
+            trusted,
+            scheme,
+            identity,
+            hotkey,
+            access_token,
+            authorization,
+            host,
+            request_id,
+        })
     }
 }
 

@@ -35,7 +35,7 @@ use crate::{
     config::{self, Config, ConfigError},
     decision::introspect,
     metrics::Metrics,
-    oauth::{self, SigningKeys},
+    oauth,
     proxy::{
         Gateway, Ids,
         credentials::HandOver,
@@ -75,6 +75,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
             facts: Arc::clone(&rooms.facts),
             neurons: rooms.neurons.clone(),
             owners: rooms.owners.clone(),
+            access_tokens: rooms.access_tokens.clone(),
             ledger: Arc::clone(&rooms.ledger),
             replays: Arc::clone(&rooms.replays),
             certificates: in_use.clone(),
@@ -97,7 +98,6 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
     };
     let authorization_server = authorization_server(config, &rooms, &outside)?;
     if let Some(state) = &authorization_server {
-        outside.spawn(lifecycle::watch_signing_keys(Arc::clone(&state.keys)));
         let retention = state.settings.events.retention;
         outside.spawn(lifecycle::keep_authorization_server(state.store.clone(), retention));
         if let Some(address) = state.settings.admin_address {
@@ -142,11 +142,10 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
 
 /// The authorization server, if there is to be one.
 fn authorization_server(config: &Config, rooms: &Rooms, outside: &Runtime) -> anyhow::Result<Option<oauth::State>> {
-    let Some(settings) = &config.oauth else { return Ok(None) };
-    let keys = SigningKeys::load(settings.keys.clone()).context("the authorization server's signing keys")?;
+    let (Some(settings), Some(keys)) = (&config.oauth, &rooms.signing_keys) else { return Ok(None) };
     let facts = assemble::wallet_facts(config, rooms)?;
     let events = oauth::Events::start(rooms.store.clone(), settings.events.enabled, outside.handle());
-    Ok(Some(oauth::State::new(settings.clone(), Arc::new(keys), rooms.store.clone(), facts, events)))
+    Ok(Some(oauth::State::new(settings.clone(), Arc::clone(keys.set()), rooms.store.clone(), facts, events)))
 }
 
 /// Hands over to Pingora, which returns only to end the process.

@@ -183,6 +183,7 @@ fn identity(subject: Subject) -> Identity {
         expires_at: None,
         issued_at: None,
         entitlement: None,
+        access_token: None,
     }
 }
 

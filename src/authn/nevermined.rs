@@ -4,15 +4,9 @@
 //! and cannot be revoked. What is cached is that a token is genuine and what it says. Whether it is valid now is asked
 //! again every time, and what it entitles to is decided elsewhere, per request.
 
-use std::{
-    borrow::Borrow,
-    hash::{Hash, Hasher},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use quick_cache::{Weighter, sync::Cache};
-
-use super::Presented;
+use super::{Presented, genuine::Genuine};
 use crate::{
     jose,
     model::{
@@ -33,15 +27,12 @@ pub use issue::{Authentication, Claims, issue};
 /// The most endpoints a token may have.
 pub const MAX_ENDPOINTS: usize = 64;
 
-/// What a cache entry of ordinary size takes, in bytes: a token of 1 KiB with a few endpoints.
-const ORDINARY_ENTRY_BYTES: u64 = 4 * 1024;
-
 /// Verifies tokens, and remembers those that are genuine.
 pub struct TokenVerifier {
     keys: Vec<ContentKey>,
     backend: Option<Backend>,
     max_token_bytes: usize,
-    genuine: Cache<TokenText, Arc<Identity>, Bytes>,
+    genuine: Genuine<Arc<Identity>>,
 }
 
 /// The provider's own back end, which wants another credential than the one in the token (`BACKEND_API_URI` and
@@ -78,9 +69,7 @@ impl TokenVerifier {
             })
             .map(|backend| backend.ok_or(UnsendableToken))
             .transpose()?;
-        let bytes = u64::try_from(max_entries).unwrap_or(u64::MAX).saturating_mul(ORDINARY_ENTRY_BYTES);
-        let genuine = Cache::with_weighter(max_entries, bytes, Bytes);
-        Ok(Self { keys, backend, max_token_bytes, genuine })
+        Ok(Self { keys, backend, max_token_bytes, genuine: Genuine::new(max_entries) })
     }
 
     /// Finds out who is calling.
@@ -149,40 +138,17 @@ impl TokenVerifier {
         let payload = jose::decrypt_compact(unverified_token, &self.keys).map_err(jose::JweError::reason)?;
         let malformed = |reason| if claims::is_expired(&payload, now) { "expired" } else { reason };
         let identity = Arc::new(claims::parse(&payload).map_err(malformed)?);
-        self.genuine.insert(TokenText(Secret::new(unverified_token.to_owned())), Arc::clone(&identity));
+        let bytes = footprint(unverified_token, &identity);
+        self.genuine.insert(unverified_token, Arc::clone(&identity), bytes);
         Ok(identity)
     }
 }
 
-/// The whole text of a genuine token: the only key under which it is remembered. A part of it would let somebody who
-/// knows that part in (nevermined.md section 5.7). It is wiped when the entry is evicted.
-#[derive(Clone, PartialEq, Eq)]
-struct TokenText(Secret);
-
-impl Hash for TokenText {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.expose().hash(state);
-    }
-}
-
-impl Borrow<str> for TokenText {
-    fn borrow(&self) -> &str {
-        self.0.expose()
-    }
-}
-
-/// Weighs entries by the memory they take.
-#[derive(Clone)]
-struct Bytes;
-
-impl Weighter<TokenText, Arc<Identity>> for Bytes {
-    fn weight(&self, token: &TokenText, identity: &Arc<Identity>) -> u64 {
-        // The claims are no longer than the token that holds them.
-        let text = 2 * token.0.expose().len() + size_of::<Identity>();
-        let endpoints = identity.entitlement.iter().flat_map(|entitlement| &entitlement.endpoints);
-        let total = text + endpoints.map(Endpoint::footprint).sum::<usize>();
-        u64::try_from(total).unwrap_or(u64::MAX)
-    }
+/// The memory that an identity takes, besides its token's text.
+fn footprint(token: &str, identity: &Identity) -> usize {
+    let endpoints = identity.entitlement.iter().flat_map(|entitlement| &entitlement.endpoints);
+    // The claims are no longer than the token that holds them.
+    token.len() + size_of::<Identity>() + endpoints.map(Endpoint::footprint).sum::<usize>()
 }
 
 #[cfg(test)]

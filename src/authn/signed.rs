@@ -172,6 +172,7 @@ impl Unverified {
             expires_at: None,
             issued_at: None,
             entitlement: None,
+            access_token: None,
         };
         // Another gateway's clock may be behind ours by as much as a sender's may be ahead.
         let until = self.at_nanos.max(now_nanos) + nanos(self.protocol.max_age(terms)) + nanos(terms.max_skew);

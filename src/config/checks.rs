@@ -118,6 +118,9 @@ fn check_routes(config: &Config, places: &Places<'_>) {
         if takes_tokens && config.nevermined.is_none() && !places.root.has("nevermined") {
             section.mistake("accepts", "\"nevermined\" needs a [nevermined] section with a key");
         }
+        if route.access_token.is_some() && config.oauth.is_none() && !places.root.has("oauth") {
+            section.mistake("accepts", "\"access-token\" needs an [oauth] section: whose tokens are they?");
+        }
         let asks = |listener: &Listener| {
             listener.tls.as_ref().is_some_and(|tls| tls.client_certificates != ClientCertificates::Ignore)
         };

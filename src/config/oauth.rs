@@ -26,6 +26,7 @@ use super::{
     server::Server,
     value::{Parse, Raw, Size, Timeout, word},
 };
+pub use crate::model::network::Network;
 use crate::model::secret::Secret;
 
 /// The authorization server.
@@ -44,6 +45,9 @@ pub struct OAuth {
     pub verification_uri: String,
     /// `compatibility`: `standard` (the default), or `auth-gateway`, the default where there is no file.
     pub compatibility: OAuthCompatibility,
+    /// `revocations_stale_for`: how long routes go on accepting access tokens while the database does not say which were
+    /// taken back. Default 2 min.
+    pub revocations_stale_for: Duration,
     /// `production` (true), or `NODE_ENV` (`development`): https is demanded, of ourselves and of clients.
     pub production: bool,
     /// `network` or `NETWORK`: whose subnets scopes are about. Default: mainnet.
@@ -79,15 +83,6 @@ pub enum OAuthCompatibility {
     Standard,
     /// `auth-gateway`: the replaced system's.
     AuthGateway,
-}
-
-/// A Bittensor network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Network {
-    /// `mainnet`, also called Finney.
-    Mainnet,
-    /// `testnet`.
-    Testnet,
 }
 
 /// How long things are valid.
@@ -180,6 +175,7 @@ impl OAuth {
             production,
             network: network.map_or(Network::Mainnet, |found| found.value),
             resources: wallets::resources(section),
+            revocations_stale_for: section.or("revocations_stale_for", Timeout(Duration::from_mins(2))).0,
             wallets: Wallets::read(&section.section("wallets")),
             lifetimes: Lifetimes::read(&section.section("lifetimes"), alone),
             limits: RateLimits::read(&section.section("limits"), alone),
@@ -202,9 +198,13 @@ impl OAuth {
         Some(settings)
     }
 
-    /// What the replaced system demanded of a production, and why: tokens and codes would travel in clear text, and a
-    /// client that reads the metadata at the public URL must find the issuer it was told (RFC 8414 §3.3).
+    /// What must fit together. In production, what the replaced system demanded, and why: tokens and codes would travel in
+    /// clear text, and a client that reads the metadata at the public URL must find the issuer it was told (RFC 8414 §3.3).
     fn check(&self, section: &Section<'_>, alone: bool) {
+        // They are read every two seconds.
+        if self.revocations_stale_for < Duration::from_secs(5) {
+            section.mistake("revocations_stale_for", "must be at least 5s");
+        }
         if !self.production {
             return;
         }
@@ -373,17 +373,6 @@ impl OAuthCompatibility {
         match self {
             Self::Standard => "standard",
             Self::AuthGateway => "auth-gateway",
-        }
-    }
-}
-
-impl Network {
-    /// The word in the configuration.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Mainnet => "mainnet",
-            Self::Testnet => "testnet",
         }
     }
 }

@@ -5,16 +5,19 @@ use std::{fmt, time::Duration};
 use http::{HeaderValue, Method};
 
 pub use self::{
+    access_token::AccessTokenPolicy,
     cors::{Cors, Origins},
     neurons::NeuronPolicy,
 };
 use super::{
+    oauth::OAuth,
     reader::Section,
     upstream::Upstream,
     value::{Parse, Raw, Size, word},
 };
 use crate::model::{did::Did, neuron::NetUid};
 
+mod access_token;
 mod cors;
 mod neurons;
 
@@ -38,6 +41,8 @@ pub struct Route {
     pub services: Vec<Did>,
     /// `[route.neurons]`: which neurons may call. None: the route accepts no proof of a neuron.
     pub neurons: Option<NeuronPolicy>,
+    /// `[route.access_token]`: whose access tokens let a caller in. None: the route accepts none.
+    pub access_token: Option<AccessTokenPolicy>,
     /// `open_endpoints`: whether a service's DID as subdomain reaches what it has opened to everybody
     /// (nevermined.md section 6). Only where the token names the upstream. Default false.
     pub open_endpoints: bool,
@@ -80,6 +85,8 @@ pub enum CredentialKind {
     Epistula,
     /// `epistula-lite`: the same in the dialect with `X-` before every name, which names no receiver.
     EpistulaLite,
+    /// `access-token`: an access token of our authorization server in `Authorization` (RFC 6750, RFC 9068).
+    AccessToken,
 }
 
 /// Whose status numbers a refusal carries.
@@ -131,6 +138,7 @@ impl Route {
             services: Vec::new(),
             open_endpoints: true,
             neurons: None,
+            access_token: None,
             compatibility: Compatibility::Nevermined,
             cors: Some(Cors {
                 allow_origins: Origins::Any,
@@ -162,7 +170,12 @@ impl Route {
     }
 
     /// `netuid` is the subnet of `[neurons]`.
-    pub(super) fn read(section: &Section<'_>, upstreams: &[Upstream], netuid: Option<NetUid>) -> Option<Self> {
+    pub(super) fn read(
+        section: &Section<'_>,
+        upstreams: &[Upstream],
+        netuid: Option<NetUid>,
+        oauth: Option<&OAuth>,
+    ) -> Option<Self> {
         let name = section.required::<String>("name", &[]);
         let hosts = section.values("hosts", &[]);
         let path = section.or("path", PathPrefix("/".into())).0;
@@ -177,6 +190,7 @@ impl Route {
         let open_endpoints = section.or("open_endpoints", false);
         let cors = section.section("cors");
         let neurons = NeuronPolicy::read(&section.section("neurons"), &accepts, netuid);
+        let access_token = AccessTokenPolicy::read(&section.section("access_token"), &accepts, oauth);
         let route = Self {
             hosts,
             path,
@@ -191,6 +205,7 @@ impl Route {
             accepts,
             services,
             neurons,
+            access_token,
             target: target?,
             name: name?.value,
         };
@@ -233,6 +248,13 @@ impl Route {
             section
                 .mistake("accepts", "a proof of being a neuron needs an `upstream` of this file: it names none itself");
         }
+        let access_tokens = self.access_token.is_some();
+        if access_tokens && self.target == RouteTarget::Token {
+            section.mistake("accepts", "\"access-token\" needs an `upstream` of this file: such a token names none");
+        }
+        if section.has("access_token") && !access_tokens {
+            section.mistake("access_token", "has no effect unless `accepts` has \"access-token\"");
+        }
         if section.has("neurons") && !neurons {
             section.mistake("neurons", "has no effect unless `accepts` has a proof of being a neuron");
         }
@@ -240,15 +262,15 @@ impl Route {
         {
             section.mistake("compatibility", "\"nexus-auth\" needs `accepts = [\"client-certificate\"]`");
         }
-        if self.compatibility == Compatibility::Nevermined && neurons && !takes_tokens {
-            section.mistake("compatibility", "\"nevermined\" knew no client certificates");
+        if self.compatibility == Compatibility::Nevermined && (neurons || access_tokens) && !takes_tokens {
+            section.mistake("compatibility", "\"nevermined\" knew its own tokens alone");
         }
     }
 
     /// Whether a caller may prove who they are by `Authorization`, which is then ours to read and goes no further.
     #[must_use]
     pub fn reads_authorization(&self) -> bool {
-        self.accepts.contains(&CredentialKind::Nevermined)
+        self.accepts.iter().any(|kind| matches!(kind, CredentialKind::Nevermined | CredentialKind::AccessToken))
     }
 
     /// The authorization server decides itself who may call, how it refuses, and what pages may read.
@@ -341,7 +363,7 @@ impl CredentialKind {
     #[must_use]
     pub fn proves_neuron(self) -> bool {
         match self {
-            Self::Nevermined => false,
+            Self::Nevermined | Self::AccessToken => false,
             Self::ClientCertificate | Self::Btauth | Self::Epistula | Self::EpistulaLite => true,
         }
     }
@@ -350,7 +372,7 @@ impl CredentialKind {
     #[must_use]
     pub fn is_signature(self) -> bool {
         match self {
-            Self::Nevermined | Self::ClientCertificate => false,
+            Self::Nevermined | Self::ClientCertificate | Self::AccessToken => false,
             Self::Btauth | Self::Epistula | Self::EpistulaLite => true,
         }
     }
@@ -378,6 +400,7 @@ impl Parse for CredentialKind {
                 ("btauth", Self::Btauth),
                 ("epistula", Self::Epistula),
                 ("epistula-lite", Self::EpistulaLite),
+                ("access-token", Self::AccessToken),
             ],
         )
     }
@@ -443,7 +466,7 @@ mod tests {
     #[test]
     fn a_route_that_is_covered_is_known() {
         let get = [Method::GET];
-        for (first, second, covers) in [
+        for (first, second, covers) in vec![
             (route(&[], "/", &[]), route(&["a.example"], "/x", &get), true),
             (route(&[], "/x", &[]), route(&[], "/x/y", &[]), true),
             (route(&[], "/x", &[]), route(&[], "/x", &[]), true),

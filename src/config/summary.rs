@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{
     Config, DatabaseTarget, NeuronSource,
     listener::ClientCertificates,
-    route::{Compatibility, CredentialKind, HostPattern, NeuronPolicy, Route, RouteTarget},
+    route::{AccessTokenPolicy, Compatibility, CredentialKind, HostPattern, NeuronPolicy, Route, RouteTarget},
 };
 
 impl Config {
@@ -138,6 +138,9 @@ fn who(route: &Route) -> String {
         CredentialKind::Btauth => format!("btauth signature of {}", policy(route)),
         CredentialKind::Epistula => format!("Epistula signature of {}", policy(route)),
         CredentialKind::EpistulaLite => format!("Epistula signature (lite) of {}", policy(route)),
+        CredentialKind::AccessToken => {
+            format!("access token{}", route.access_token.as_ref().map_or_else(String::new, access_tokens))
+        }
     });
     let mut text = kinds.collect::<Vec<_>>().join(" or ");
     if route.open_endpoints {
@@ -166,6 +169,24 @@ fn neurons(policy: &NeuronPolicy) -> String {
     }
     if !policy.deny_hotkeys.is_empty() {
         write!(text, ", {} denied", policy.deny_hotkeys.len()).unwrap_or_default();
+    }
+    text
+}
+
+fn access_tokens(policy: &AccessTokenPolicy) -> String {
+    let mut text = format!(" for {}", policy.audience);
+    if let Some(clients) = &policy.clients {
+        let mut clients: Vec<_> = clients.iter().map(String::as_str).collect();
+        clients.sort_unstable();
+        write!(text, ", of client {}", clients.join(" or ")).unwrap_or_default();
+    }
+    if !policy.signers.is_empty() {
+        let signers: Vec<_> = policy.signers.iter().map(|signer| signer.as_str()).collect();
+        write!(text, ", signed by {}", signers.join(" or ")).unwrap_or_default();
+    }
+    if !policy.scopes.is_empty() {
+        let scopes: Vec<_> = policy.scopes.iter().map(ToString::to_string).collect();
+        write!(text, ", with {}", scopes.join(" ")).unwrap_or_default();
     }
     text
 }

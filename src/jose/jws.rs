@@ -11,12 +11,15 @@ use serde_json::Value;
 use super::SigningKey;
 
 /// The longest token that is looked at, in bytes.
-const MAX_BYTES: usize = 16 * 1024;
+pub const MAX_SIGNED_TOKEN_BYTES: usize = 16 * 1024;
 
 /// Why a token is not accepted. Nothing of the token or the keys is in here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JwsError {
-    /// Longer than 16 KiB, not three parts of base64url, or a part that is not what it should be.
+    /// Longer than [`MAX_SIGNED_TOKEN_BYTES`].
+    #[error("the token is too long")]
+    TooLong,
+    /// Not three parts of base64url, or a part that is not what it should be.
     #[error("this is not a JWS in compact form")]
     Malformed,
     /// Another `typ` than the ones expected.
@@ -37,6 +40,23 @@ pub enum JwsError {
     /// The cryptographic library failed.
     #[error("the cryptographic library failed")]
     Library,
+}
+
+impl JwsError {
+    /// The word in the log and the metrics.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::TooLong => "token_too_long",
+            Self::Malformed => "malformed_token",
+            Self::Type => "token_type",
+            Self::Critical => "token_critical_header",
+            Self::UnknownKey => "unknown_key",
+            Self::Signature => "wrong_signature",
+            Self::Claims => "malformed_claims",
+            Self::Library => "cryptography_failed",
+        }
+    }
 }
 
 /// What was signed, and by which key.
@@ -85,8 +105,8 @@ pub fn verify_compact<'k, T: DeserializeOwned>(
     types: &[&str],
     keys: impl IntoIterator<Item = &'k SigningKey>,
 ) -> Result<Verified<T>, JwsError> {
-    if unverified_token.len() > MAX_BYTES {
-        return Err(JwsError::Malformed);
+    if unverified_token.len() > MAX_SIGNED_TOKEN_BYTES {
+        return Err(JwsError::TooLong);
     }
     let (message, signature) = unverified_token.rsplit_once('.').ok_or(JwsError::Malformed)?;
     let (header, claims) = message.split_once('.').ok_or(JwsError::Malformed)?;

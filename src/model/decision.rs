@@ -17,6 +17,8 @@ pub enum Denial {
     InvalidCredential(Reason),
     /// The credential is genuine and does not cover this: the reason says what is not covered.
     NotEntitled(Reason),
+    /// The access token is genuine and would do if it had been asked for with more (RFC 6750 §3.1): the reason says with what.
+    InsufficientScope(Reason),
     /// The holder cannot pay for the most that this request may cost.
     InsufficientCredits {
         /// The most that the request may cost.
@@ -49,6 +51,8 @@ pub enum Dependency {
     Neurons,
     /// Our own database.
     Store,
+    /// Which grants were taken back, as the database says.
+    Revocations,
     /// The usage spool on disk.
     Spool,
     /// Memory for the bodies of signed requests, which is bounded.
@@ -66,6 +70,7 @@ impl Dependency {
             Self::Chain => "chain",
             Self::Neurons => "neurons",
             Self::Store => "store",
+            Self::Revocations => "revocations",
             Self::Spool => "spool",
             Self::BodyMemory => "body_memory",
             Self::ReplayMemory => "replay_memory",
@@ -81,7 +86,7 @@ impl Denial {
             Self::BadRequest(_) => 400,
             Self::NoRoute => 404,
             Self::NoCredential | Self::InvalidCredential(_) => 401,
-            Self::NotEntitled(_) => 403,
+            Self::NotEntitled(_) | Self::InsufficientScope(_) => 403,
             Self::InsufficientCredits { .. } => 402,
             Self::TooManyRequests { .. } => 429,
             Self::LengthRequired => 411,
@@ -94,7 +99,10 @@ impl Denial {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::BadRequest(reason) | Self::InvalidCredential(reason) | Self::NotEntitled(reason) => reason,
+            Self::BadRequest(reason)
+            | Self::InvalidCredential(reason)
+            | Self::NotEntitled(reason)
+            | Self::InsufficientScope(reason) => reason,
             Self::NoRoute => "no_route",
             Self::NoCredential => "no_credential",
             Self::InsufficientCredits { .. } => "insufficient_credits",
@@ -106,6 +114,7 @@ impl Denial {
                 Dependency::Chain => "chain_unavailable",
                 Dependency::Neurons => "neurons_unavailable",
                 Dependency::Store => "store_unavailable",
+                Dependency::Revocations => "revocations_unavailable",
                 Dependency::Spool => "spool_unavailable",
                 Dependency::BodyMemory => "body_memory_unavailable",
                 Dependency::ReplayMemory => "replay_memory_unavailable",

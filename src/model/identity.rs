@@ -2,7 +2,11 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::{address::EvmAddress, clock::Timestamp, did::Did, endpoint::Endpoint, hotkey::Hotkey, secret::Secret};
+use uuid::Uuid;
+
+use super::{
+    address::EvmAddress, clock::Timestamp, did::Did, endpoint::Endpoint, hotkey::Hotkey, scope::Scope, secret::Secret,
+};
 
 /// Who is calling, and how we know. Produced only by `authn`.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub struct Identity {
     pub issued_at: Option<Timestamp>,
     /// What a Nevermined access token carries besides the account.
     pub entitlement: Option<Entitlement>,
+    /// What an access token of our authorization server carries besides the account.
+    pub access_token: Option<AccessToken>,
 }
 
 /// An account of one of the systems we know.
@@ -28,6 +34,8 @@ pub enum Subject {
     Evm(EvmAddress),
     /// A Bittensor hotkey.
     Hotkey(Hotkey),
+    /// A Bittensor account that is nobody's hotkey: a coldkey.
+    Coldkey(Hotkey),
     /// The neuron that this gateway itself is, called `self` (nexus.md section 7, W2). Known only where the replaced system's
     /// rules are asked for, and only by the key: whoever tells us its key does not say its hotkey.
     OwnNeuron,
@@ -38,7 +46,7 @@ impl Subject {
     #[must_use]
     pub fn hotkey(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::Evm(_) => None,
+            Self::Evm(_) | Self::Coldkey(_) => None,
             Self::Hotkey(hotkey) => Some(hotkey.to_string().into()),
             Self::OwnNeuron => Some("self".into()),
         }
@@ -58,6 +66,8 @@ pub enum Proof {
     Epistula,
     /// A request signed in Epistula's dialect without a receiver (nexus.md section 6.2).
     EpistulaLite,
+    /// An access token of our authorization server (RFC 9068).
+    AccessToken,
 }
 
 impl Proof {
@@ -70,8 +80,55 @@ impl Proof {
             Self::Btauth => "btauth",
             Self::Epistula => "epistula",
             Self::EpistulaLite => "epistula_lite",
+            Self::AccessToken => "access_token",
         }
     }
+}
+
+/// What kind of wallet signed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignerKind {
+    /// A Bittensor hotkey, which has an owner.
+    Hotkey,
+    /// A Bittensor account that no coldkey owns.
+    Coldkey,
+    /// An Ethereum account.
+    Evm,
+}
+
+impl SignerKind {
+    /// The word in tables, in the configuration and in the claim `signer_type`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hotkey => "hotkey",
+            Self::Coldkey => "coldkey",
+            Self::Evm => "evm",
+        }
+    }
+
+    /// The kind that a word is for.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Hotkey, Self::Coldkey, Self::Evm].into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// What an access token says that our authorization server has issued (RFC 9068 section 2.2). Its texts are visible ASCII.
+#[derive(Debug)]
+pub struct AccessToken {
+    /// The account that signed in: claim `sub`, in its one spelling. The subject is its parsed form.
+    pub account: Arc<str>,
+    /// What kind of key signed: claim `signer_type`.
+    pub signer: SignerKind,
+    /// The client it was issued to: claim `client_id`. None: the direct flow, which knows no clients.
+    pub client: Option<Arc<str>>,
+    /// Claim `scope`: scopes with a blank between them.
+    pub scope: Arc<str>,
+    /// The same, read.
+    pub scopes: Vec<Scope>,
+    /// The grant it belongs to: claim `grant_id`. None: the direct flow, whose tokens nobody can take back.
+    pub grant: Option<Uuid>,
 }
 
 /// The right to a service, as its token states it (nevermined.md section 2.4).

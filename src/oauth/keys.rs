@@ -12,14 +12,12 @@ use std::{
 };
 
 use anyhow::{Context, bail, ensure};
-use arc_swap::ArcSwap;
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::{
     config::{KeySource, is_private},
-    jose::{Algorithm, JwsError, SigningKey, Verified, verify_compact},
+    jose::{KeySet, SigningKey},
 };
 
 /// A key's place in a folder.
@@ -54,16 +52,18 @@ impl Role {
     }
 }
 
-/// The keys in use.
+/// The files that the keys in use were read from.
 pub struct SigningKeys {
     source: KeySource,
-    set: ArcSwap<KeySet>,
+    /// As they were read last.
+    contents: Mutex<Vec<Zeroizing<Vec<u8>>>>,
+    set: Arc<KeySet>,
 }
 
-/// The one that signs first.
-struct KeySet {
+/// What was found there. The key that signs comes first.
+struct Found {
     contents: Vec<Zeroizing<Vec<u8>>>,
-    keys: Vec<(Role, SigningKey)>,
+    keys: Vec<SigningKey>,
 }
 
 impl SigningKeys {
@@ -72,8 +72,14 @@ impl SigningKeys {
     /// # Errors
     /// When there is none that signs, a file cannot be used, or others can read it.
     pub fn load(source: KeySource) -> anyhow::Result<Self> {
-        let set = KeySet::read(&source)?;
-        Ok(Self { source, set: ArcSwap::from_pointee(set) })
+        let Found { contents, keys } = Found::read(&source)?;
+        Ok(Self { source, contents: Mutex::new(contents), set: Arc::new(KeySet::new(keys)) })
+    }
+
+    /// The keys in use: the current one, which signs, the next, the previous.
+    #[must_use]
+    pub fn set(&self) -> &Arc<KeySet> {
+        &self.set
     }
 
     /// Reads them again. Says whether anything changed. When it fails, the old ones stay.
@@ -84,67 +90,25 @@ impl SigningKeys {
         if self.source.directory().is_none() {
             return Ok(false);
         }
-        let set = KeySet::read(&self.source)?;
-        let changed = set.contents != self.set.load().contents;
+        let Found { contents, keys } = Found::read(&self.source)?;
+        let mut known = self.contents.lock();
+        let changed = *known != contents;
         if changed {
-            self.set.store(Arc::new(set));
+            *known = contents;
+            self.set.replace(keys);
         }
         Ok(changed)
     }
-
-    /// Signs claims with the current key.
-    ///
-    /// # Errors
-    /// When the cryptographic library fails.
-    pub fn sign(&self, claims: &impl Serialize, typ: &str) -> Result<String, JwsError> {
-        let set = self.set.load();
-        let (_, key) = set.keys.first().ok_or(JwsError::UnknownKey)?;
-        key.sign_compact(typ, claims)
-    }
-
-    /// What the current key signs with.
-    #[must_use]
-    pub fn signs_with(&self) -> Algorithm {
-        self.set.load().keys.first().map_or(Algorithm::Rs256, |(_, key)| key.algorithm())
-    }
-
-    /// What a token of one of these types says, if one of our keys signed it. Issuer, audience and expiry are the caller's
-    /// to check.
-    ///
-    /// # Errors
-    /// When it is not such a token.
-    pub fn verify<T: DeserializeOwned>(&self, unverified_token: &str, types: &[&str]) -> Result<Verified<T>, JwsError> {
-        verify_compact(unverified_token, types, self.set.load().keys.iter().map(|(_, key)| key))
-    }
-
-    /// The public halves (RFC 7517 §5): the current one, the next, the previous.
-    #[must_use]
-    pub fn jwks(&self) -> Value {
-        json!({ "keys": self.set.load().keys.iter().map(|(_, key)| key.jwk().clone()).collect::<Vec<_>>() })
-    }
-
-    /// What tokens are signed with, now and around a rotation: the words of `id_token_signing_alg_values_supported`.
-    #[must_use]
-    pub fn algorithms(&self) -> Vec<&'static str> {
-        let mut words = Vec::new();
-        for (_, key) in &self.set.load().keys {
-            let word = key.algorithm().as_str();
-            if !words.contains(&word) {
-                words.push(word);
-            }
-        }
-        words
-    }
 }
 
-impl KeySet {
+impl Found {
     fn read(source: &KeySource) -> anyhow::Result<Self> {
         match source {
             KeySource::Directory(directory) => Self::read_directory(directory),
             KeySource::Pair { private, public } => {
                 let key = SigningKey::from_pair(private.expose().as_bytes(), public.as_bytes());
                 let key = key.context("RSA_PRIVATE_KEY_… and RSA_PUBLIC_KEY_…")?;
-                Ok(Self { contents: Vec::new(), keys: vec![(Role::Current, key)] })
+                Ok(Self { contents: Vec::new(), keys: vec![key] })
             }
         }
     }
@@ -162,8 +126,8 @@ impl KeySet {
             let key = SigningKey::from_pem(&pem).with_context(|| path.display().to_string())?;
             set.contents.push(pem);
             // In the middle of a rotation the same key may be there twice.
-            if set.keys.iter().all(|(_, known)| known.kid() != key.kid()) {
-                set.keys.push((role, key));
+            if set.keys.iter().all(|known| known.kid() != key.kid()) {
+                set.keys.push(key);
             }
         }
         Ok(set)

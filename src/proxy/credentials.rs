@@ -22,7 +22,7 @@ use crate::{
         certificate::ClientCertificate,
         clock::Timestamp,
         decision::{Denial, Dependency},
-        identity::{Identity, Subject},
+        identity::{Identity, SignerKind, Subject},
     },
     tls::client::ClientCertificates,
 };
@@ -53,8 +53,13 @@ impl Peer {
     }
 }
 
-/// What `X-Hotkey` and the access log call a neuron; None: it is none.
-pub(super) fn address(session: &Session, subject: Subject) -> Option<Arc<str>> {
+/// What `X-Hotkey` and the access log call the hotkey that calls; None: it is none. A hotkey's token says so itself; its
+/// owner's says nothing of hotkeys.
+pub(super) fn address(session: &Session, identity: &Identity) -> Option<Arc<str>> {
+    let subject = identity.subject;
+    if let Some(token) = &identity.access_token {
+        return (token.signer == SignerKind::Hotkey).then(|| Arc::clone(&token.account));
+    }
     if let Some((known, address)) = Peer::of(session).and_then(|peer| peer.address.get())
         && *known == subject
     {
@@ -71,6 +76,18 @@ pub(super) fn address(session: &Session, subject: Subject) -> Option<Arc<str>> {
 fn claimed(session: &Session, protocol: Protocol) -> Result<Option<Caller>, Denial> {
     let claim = signed::presented(&session.req_header().headers, protocol)?;
     Ok(claim.map(|claim| Caller::Claimed(Box::new(claim))))
+}
+
+/// Whether `Authorization` is for the other of the two kinds of tokens, where a route accepts both: ours are signed, the
+/// marketplace's are encrypted, and each looks like it.
+fn is_another_token(route: &Route, kind: CredentialKind, authorization: &Authorization<'_>) -> bool {
+    let both =
+        [CredentialKind::Nevermined, CredentialKind::AccessToken].iter().all(|kind| route.accepts.contains(kind));
+    both && match kind {
+        CredentialKind::Nevermined => authorization.is_signed_token(),
+        CredentialKind::AccessToken => !authorization.is_signed_token(),
+        _ => false,
+    }
 }
 
 /// Who calls, as far as the header of a request tells.
@@ -97,20 +114,21 @@ impl Serving {
         let headers = session.req_header().headers.get_all(header::AUTHORIZATION);
         let authorization = Authorization::from_values(headers.iter().map(http::HeaderValue::as_bytes))?;
         let now = Timestamp::now();
-        for kind in &route.accepts {
+        for kind in route.accepts.iter().filter(|kind| !is_another_token(route, **kind, &authorization)) {
             *presented = Some(*kind);
-            let caller = match (kind, &self.tokens) {
-                (CredentialKind::Nevermined, Some(tokens)) => {
-                    tokens.identify(&Presented { authorization }, now)?.map(Caller::Known)
-                }
-                (CredentialKind::Nevermined, None) => None,
-                (CredentialKind::ClientCertificate, _) => match Peer::of(session) {
+            let caller = match kind {
+                CredentialKind::Nevermined => match &self.tokens {
+                    Some(tokens) => tokens.identify(&Presented { authorization }, now)?.map(Caller::Known),
+                    None => None,
+                },
+                CredentialKind::AccessToken => self.bearer(route, &Presented { authorization }, now)?,
+                CredentialKind::ClientCertificate => match Peer::of(session) {
                     Some(peer) => Some(Caller::Known(self.neuron(route, &peer.certificate, now).await?)),
                     None => None,
                 },
-                (CredentialKind::Btauth, _) => claimed(session, Protocol::Btauth)?,
-                (CredentialKind::Epistula, _) => claimed(session, Protocol::Epistula)?,
-                (CredentialKind::EpistulaLite, _) => claimed(session, Protocol::EpistulaLite)?,
+                CredentialKind::Btauth => claimed(session, Protocol::Btauth)?,
+                CredentialKind::Epistula => claimed(session, Protocol::Epistula)?,
+                CredentialKind::EpistulaLite => claimed(session, Protocol::EpistulaLite)?,
             };
             if let Some(caller) = caller {
                 return Ok(caller);
@@ -118,6 +136,12 @@ impl Serving {
         }
         *presented = None;
         Ok(Caller::Unknown)
+    }
+
+    /// Whoever was given an access token of ours. Routes that accept one have a policy, and then there is who verifies it.
+    fn bearer(&self, route: &Route, presented: &Presented<'_>, now: Timestamp) -> Result<Option<Caller>, Denial> {
+        let (Some(tokens), Some(policy)) = (&self.access_tokens, &route.access_token) else { return Ok(None) };
+        Ok(tokens.identify(presented, &policy.audience, now)?.map(Caller::Known))
     }
 
     async fn neuron(

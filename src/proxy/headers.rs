@@ -11,7 +11,7 @@ use pingora::{
     http::{RequestHeader, ResponseHeader},
 };
 
-use crate::model::secret::Secret;
+use crate::model::{identity::AccessToken, secret::Secret};
 
 /// What the upstream is told, from our own knowledge.
 pub struct Told<'a> {
@@ -25,6 +25,8 @@ pub struct Told<'a> {
     pub identity: Option<IdentityHeaders<'a>>,
     /// `X-Hotkey`: the neuron that calls, in the one spelling that there is of it.
     pub hotkey: Option<&'a str>,
+    /// What our authorization server said of the caller, if an access token of it was presented.
+    pub access_token: Option<&'a AccessToken>,
     /// What becomes of the client's `Authorization`.
     pub authorization: Authorization<'a>,
     /// The `Host` for the upstream; none: the client's stays.
@@ -57,6 +59,10 @@ const USER_ID: &str = "NVM-User-id";
 const SCOPE: &str = "NVM-Scope";
 const OWNER: &str = "NVM-Owner";
 const HOTKEY: &str = "X-Hotkey";
+const SUBJECT: &str = "X-Auth-Subject";
+const SIGNER: &str = "X-Auth-Signer";
+const CLIENT: &str = "X-Auth-Client";
+const SCOPE_OF_TOKEN: &str = "X-Auth-Scope";
 const REAL_IP: &str = "X-Real-IP";
 const FORWARDED_FOR: &str = "X-Forwarded-For";
 const FORWARDED_PROTO: &str = "X-Forwarded-Proto";
@@ -64,8 +70,19 @@ const REQUEST_ID: &str = "X-Request-Id";
 
 /// Fields that say who a client is or where it came from, in lower case with hyphens. A client's own are removed; some
 /// are set again. `forwarded` and the rest of the family are believed only from a trusted proxy.
-const OURS: [&str; 7] =
-    ["nvm-user-id", "nvm-scope", "nvm-owner", "x-hotkey", "x-real-ip", "x-request-id", "x-forwarded-proto"];
+const OURS: [&str; 11] = [
+    "nvm-user-id",
+    "nvm-scope",
+    "nvm-owner",
+    "x-hotkey",
+    "x-auth-subject",
+    "x-auth-signer",
+    "x-auth-client",
+    "x-auth-scope",
+    "x-real-ip",
+    "x-request-id",
+    "x-forwarded-proto",
+];
 const PROXIES: [&str; 7] = [
     "x-forwarded-for",
     "x-forwarded-host",
@@ -108,6 +125,18 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
     }
     if let Some(hotkey) = told.hotkey {
         request.insert_header(HOTKEY, hotkey)?;
+    }
+    if let Some(token) = told.access_token {
+        let client = token.client.as_deref().unwrap_or_default();
+        let said = [
+            (SUBJECT, &*token.account),
+            (SIGNER, token.signer.as_str()),
+            (CLIENT, client),
+            (SCOPE_OF_TOKEN, &*token.scope),
+        ];
+        for (name, value) in said.into_iter().filter(|(_, value)| !value.is_empty()) {
+            request.insert_header(name, value)?;
+        }
     }
     match told.authorization {
         Authorization::Keep => {}
@@ -233,6 +262,7 @@ mod tests {
             scheme: "https",
             identity: Some(IdentityHeaders { user_id: "0xabc", scope: "did:nv:1", owner: "" }),
             hotkey: Some("5Hotkey"),
+            access_token: None,
             authorization: Authorization::Replace(secret),
             host: Some("upstream.example:8443"),
             request_id: "id",
@@ -255,6 +285,10 @@ mod tests {
             ("X-Hotkey", "evil"),
             ("x_hotkey", "evil"),
             ("X-HOTKEY", "evil"),
+            ("X-Auth-Subject", "evil"),
+            ("x_auth_signer", "evil"),
+            ("X-Auth_Client", "evil"),
+            ("x-auth-scope", "evil"),
             ("x-client-cert", "evil"),
             ("X_Client_Cert", "evil"),
             ("x-client-cert-subject", "evil"),
@@ -314,6 +348,8 @@ mod tests {
             ("x-custom", "1"),
             ("x-custom", "2"),
             ("nvm-authorization", "z"),
+            ("x-auth-token", "t"),
+            ("x-auth-subjects", "u"),
             ("accept", "*/*"),
             ("x-client", "2"),
             ("client-certs", "3"),

@@ -48,7 +48,10 @@ pub(super) fn write_line(log: &AccessLog, session: &Session, ctx: &Context, stat
         (None, Some(_)) => "permit",
         (None, None) => "none",
     };
-    let user = identity.and_then(|identity| Some(&*identity.entitlement.as_ref()?.user_id));
+    let user = identity.and_then(|identity| match (&identity.entitlement, &identity.access_token) {
+        (Some(entitlement), _) => Some(&*entitlement.user_id),
+        (None, token) => token.as_ref().map(|token| &*token.account),
+    });
     let raw_path = request.raw_path();
     let unparsed = raw_path.split(|byte| *byte == b'?').next().unwrap_or_default();
     log.append(&Line {

@@ -1,5 +1,7 @@
 //! Answers of our own. The one place where a [`Denial`] becomes HTTP, and where it is decided what a stranger may know.
 
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 use http::{HeaderName, Method, StatusCode, Version, header};
 use pingora::{
@@ -15,7 +17,7 @@ use crate::{
 
 /// What a route asks of callers, as far as a refusal depends on it.
 #[derive(Clone, Copy)]
-pub struct Wanted {
+pub struct Wanted<'a> {
     /// Whose status numbers it has.
     pub compatibility: Compatibility,
     /// A credential in `Authorization`.
@@ -24,21 +26,29 @@ pub struct Wanted {
     pub certificate: bool,
     /// A signature over the request: the first kind.
     pub signature: Option<CredentialKind>,
+    /// The scope that a client should ask an access token for, if it is known.
+    pub scope: Option<&'a str>,
 }
 
-impl Wanted {
+impl<'a> Wanted<'a> {
     /// Where there is no route.
-    pub const NOTHING: Self =
-        Self { compatibility: Compatibility::Standard, authorization: false, certificate: false, signature: None };
+    pub const NOTHING: Self = Self {
+        compatibility: Compatibility::Standard,
+        authorization: false,
+        certificate: false,
+        signature: None,
+        scope: None,
+    };
 
     /// By this route.
     #[must_use]
-    pub fn by(route: &Route) -> Self {
+    pub fn by(route: &'a Route) -> Self {
         Self {
             compatibility: route.compatibility,
             authorization: route.reads_authorization(),
             certificate: route.accepts.contains(&CredentialKind::ClientCertificate),
             signature: route.accepts.iter().copied().find(|kind| kind.is_signature()),
+            scope: route.access_token.as_ref().and_then(|policy| policy.scope_to_ask_for.as_deref()),
         }
     }
 }
@@ -49,7 +59,7 @@ pub struct Refusal<'a> {
     /// Why.
     pub denial: &'a Denial,
     /// What its route asks for.
-    pub wanted: Wanted,
+    pub wanted: Wanted<'a>,
     /// The kind of credential that it brought.
     pub presented: Option<CredentialKind>,
 }
@@ -74,7 +84,13 @@ impl Refusal<'_> {
                 | BodyTooLarge
                 | NoRoute
                 | TooManyRequests { .. }
-                | Unavailable(Dependency::Spool | Dependency::Store | Dependency::BodyMemory | Dependency::ReplayMemory),
+                | Unavailable(
+                    Dependency::Spool
+                    | Dependency::Store
+                    | Dependency::Revocations
+                    | Dependency::BodyMemory
+                    | Dependency::ReplayMemory,
+                ),
             ) => self.denial.status(),
             (Compatibility::Nevermined, _) => 401,
             (
@@ -120,7 +136,8 @@ pub async fn refuse(
 ) -> Result<u16> {
     let status = refusal.status();
     let mut header = ResponseHeader::build(status, Some(8))?;
-    if status == 401 {
+    // RFC 6750 §3.1 has a challenge with a 403 too, for a token with more.
+    if status == 401 || matches!(refusal.denial, Denial::InsufficientScope(_)) {
         for challenge in challenges(refusal) {
             header.append_header(header::WWW_AUTHENTICATE, challenge)?;
         }
@@ -243,8 +260,10 @@ fn challenges(refusal: &Refusal<'_>) -> Vec<String> {
     if let (Denial::InvalidCredential(reason), Some(kind)) = (refusal.denial, refusal.wrong_signature()) {
         return vec![format!("{}, error=\"{reason}\"", signature_scheme(kind))];
     }
-    let token =
-        (refusal.wanted.authorization || refusal.wanted.signature.is_none()).then(|| challenge(refusal).to_owned());
+    if matches!(refusal.denial, Denial::InsufficientScope(_)) {
+        return vec![challenge(refusal)];
+    }
+    let token = (refusal.wanted.authorization || refusal.wanted.signature.is_none()).then(|| challenge(refusal));
     let signature = refusal.wanted.signature.map(|kind| signature_scheme(kind).to_owned());
     token.into_iter().chain(signature).collect()
 }
@@ -259,19 +278,27 @@ fn signature_scheme(kind: CredentialKind) -> &'static str {
 
 /// RFC 6750 §3: no error code where no token was presented, and a fixed text where one was wrong. The reason is in the
 /// log.
-fn challenge(refusal: &Refusal<'_>) -> &'static str {
-    match refusal.denial {
-        Denial::InvalidCredential(_) if refusal.presented == Some(CredentialKind::ClientCertificate) => {
-            r#"Bearer realm="tollgate""#
+fn challenge(refusal: &Refusal<'_>) -> String {
+    let error = match refusal.denial {
+        Denial::InvalidCredential(_) if refusal.presented == Some(CredentialKind::ClientCertificate) => None,
+        Denial::InvalidCredential("expired") => Some(("invalid_token", "The access token has expired")),
+        Denial::InvalidCredential(_) => Some(("invalid_token", "The access token is not valid")),
+        Denial::InsufficientScope("wrong_signer") => {
+            Some(("insufficient_scope", "The access token was signed for with another kind of key"))
         }
-        Denial::InvalidCredential("expired") => {
-            r#"Bearer realm="tollgate", error="invalid_token", error_description="The access token has expired""#
-        }
-        Denial::InvalidCredential(_) => {
-            r#"Bearer realm="tollgate", error="invalid_token", error_description="The access token is not valid""#
-        }
-        _ => r#"Bearer realm="tollgate""#,
+        Denial::InsufficientScope(_) => Some(("insufficient_scope", "The access token lacks a scope")),
+        _ => None,
+    };
+    let mut text = String::from(r#"Bearer realm="tollgate""#);
+    if let Some((error, description)) = error {
+        write!(text, r#", error="{error}", error_description="{description}""#).unwrap_or_default();
     }
+    // Of the configuration, where nothing else than the letters of scopes can stand.
+    let helps = matches!(refusal.denial, Denial::NoCredential | Denial::InsufficientScope(_));
+    if let Some(scope) = refusal.wanted.scope.filter(|_| helps) {
+        write!(text, r#", scope="{scope}""#).unwrap_or_default();
+    }
+    text
 }
 
 fn explain(refusal: &Refusal<'_>, request_id: &str) -> Bytes {
@@ -293,6 +320,13 @@ fn explain(refusal: &Refusal<'_>, request_id: &str) -> Bytes {
         }
         Denial::InvalidCredential("expired") => ("expired", "The access token has expired."),
         Denial::InvalidCredential(_) => ("invalid_token", "The access token is not valid."),
+        Denial::InsufficientScope("wrong_signer") => {
+            ("insufficient_scope", "The access token was signed for with another kind of key than is needed here.")
+        }
+        Denial::InsufficientScope(_) => ("insufficient_scope", "The access token lacks a scope that is needed here."),
+        Denial::NotEntitled("client_not_listed") => {
+            ("not_entitled", "The access token was issued to a client that may not call here.")
+        }
         Denial::NotEntitled("endpoint_not_covered") => {
             ("endpoint_not_covered", "The access token does not cover this address.")
         }
@@ -309,7 +343,7 @@ fn explain(refusal: &Refusal<'_>, request_id: &str) -> Bytes {
     json(error, message, request_id)
 }
 
-fn needed(wanted: Wanted) -> &'static str {
+fn needed(wanted: Wanted<'_>) -> &'static str {
     match (wanted.authorization, wanted.certificate, wanted.signature.is_some()) {
         (true, true, true) => {
             "A neuron's client certificate or signature is needed, or an access token: Authorization: Bearer <token>."
@@ -352,8 +386,8 @@ mod tests {
     use super::*;
     use crate::model::credits::Credits;
 
-    const TOKENS: Wanted = Wanted { authorization: true, ..Wanted::NOTHING };
-    const CERTIFICATES: Wanted = Wanted { certificate: true, ..Wanted::NOTHING };
+    const TOKENS: Wanted<'_> = Wanted { authorization: true, ..Wanted::NOTHING };
+    const CERTIFICATES: Wanted<'_> = Wanted { certificate: true, ..Wanted::NOTHING };
 
     #[test]
     fn refusals_carry_the_numbers_of_their_route() {
@@ -364,6 +398,7 @@ mod tests {
             (Denial::NoCredential, 401, 401, 403, 403),
             (Denial::InvalidCredential("expired"), 401, 401, 403, 403),
             (Denial::NotEntitled("other_service"), 403, 401, 403, 403),
+            (Denial::InsufficientScope("wrong_signer"), 403, 401, 403, 403),
             (Denial::InsufficientCredits { needed: Credits::new(1) }, 402, 401, 402, 402),
             (Denial::TooManyRequests { retry_after: Duration::from_secs(1) }, 429, 429, 429, 429),
             (Denial::BodyTooLarge, 413, 413, 413, 413),
@@ -374,6 +409,7 @@ mod tests {
             (Denial::Unavailable(Dependency::Chain), 503, 401, 503, 503),
             (Denial::Unavailable(Dependency::Neurons), 503, 401, 503, 403),
             (Denial::Unavailable(Dependency::Store), 503, 503, 503, 503),
+            (Denial::Unavailable(Dependency::Revocations), 503, 503, 503, 503),
             (Denial::Unavailable(Dependency::Spool), 503, 503, 503, 503),
         ] {
             for (wanted, expected) in [
@@ -416,6 +452,26 @@ mod tests {
         ] {
             let refusal = Refusal { denial: &denial, wanted, presented };
             assert_eq!(refusal.status(), 401, "{denial:?}");
+            assert_eq!(challenges(&refusal), expected, "{denial:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_with_too_little_is_told_apart_and_what_to_ask_for() {
+        let openid = Wanted { scope: Some("openid signer:hotkey"), ..TOKENS };
+        let signature = Wanted { signature: Some(CredentialKind::Btauth), ..openid };
+        let lacks = r#"Bearer realm="tollgate", error="insufficient_scope", error_description="The access token lacks a scope""#;
+        let invalid =
+            r#"Bearer realm="tollgate", error="invalid_token", error_description="The access token is not valid""#;
+        let scope = r#", scope="openid signer:hotkey""#;
+        for (denial, wanted, expected) in [
+            (Denial::NoCredential, openid, vec![format!(r#"Bearer realm="tollgate"{scope}"#)]),
+            (Denial::InvalidCredential("revoked"), openid, vec![invalid.to_owned()]),
+            (Denial::InsufficientScope("insufficient_scope"), openid, vec![format!("{lacks}{scope}")]),
+            (Denial::InsufficientScope("insufficient_scope"), signature, vec![format!("{lacks}{scope}")]),
+            (Denial::InsufficientScope("insufficient_scope"), TOKENS, vec![lacks.to_owned()]),
+        ] {
+            let refusal = Refusal { denial: &denial, wanted, presented: Some(CredentialKind::AccessToken) };
             assert_eq!(challenges(&refusal), expected, "{denial:?}");
         }
     }

@@ -71,7 +71,7 @@ fn event(ctx: &Context, meter: &crate::authz::Meter, method: &str, status: u16, 
     let facts = meter.facts();
     let holder = match identity.subject {
         Subject::Evm(holder) => Some(holder),
-        Subject::Hotkey(_) | Subject::OwnNeuron => None,
+        Subject::Hotkey(_) | Subject::Coldkey(_) | Subject::OwnNeuron => None,
     };
     let entitlement = identity.entitlement.as_ref();
     let text = |text: Option<&Arc<str>>| text.map_or_else(|| Arc::from(""), Arc::clone);

@@ -2,13 +2,17 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::runtime::Handle;
 
 use super::STORE_PATIENCE;
 use crate::{
-    authn::{certificate::Rules, nevermined::TokenVerifier},
+    authn::{
+        certificate::Rules,
+        jwt::{AccessTokens, revocations::Revocations},
+        nevermined::TokenVerifier,
+    },
     authz::DecisionPoint,
     chain::{
         self, Facts, ServiceFacts, cache, evm, marketplace,
@@ -24,7 +28,7 @@ use crate::{
     decision::{auth_request, introspect::Decider},
     metrics::Metrics,
     model::{clock, endpoint::Origin, secret::Secret},
-    oauth,
+    oauth::{self, SigningKeys},
     proxy::{Serving, held_body::Budget, routes::Routes, signed::Signed, upstream::Upstreams},
     replay::Replays,
     store::{Store, StoreOptions, StoreTarget},
@@ -52,6 +56,10 @@ pub struct Rooms {
     pub neurons: Option<Arc<Neurons>>,
     /// Whose hotkeys are whose, if somebody signs in and there is a node to ask.
     pub owners: Option<Owners>,
+    /// What the authorization server signs with, if there is one.
+    pub signing_keys: Option<Arc<SigningKeys>>,
+    /// What verifies its access tokens on routes.
+    pub access_tokens: Option<Arc<AccessTokens>>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
     /// Signed requests that have been used.
@@ -141,8 +149,37 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Movers)> {
         Replay::Store => Replays::in_store(store.clone(), outside.clone(), timeout),
     };
     let replays = Arc::new(replays);
-    let rooms = Rooms { store, spool, writer_stats, report_stats, facts, neurons, owners, ledger, replays, outside };
+    let signing_keys = signing_keys(config)?;
+    let access_tokens = access_tokens(config, signing_keys.as_deref());
+    let rooms = Rooms {
+        store,
+        spool,
+        writer_stats,
+        report_stats,
+        facts,
+        neurons,
+        owners,
+        signing_keys,
+        access_tokens,
+        ledger,
+        replays,
+        outside,
+    };
     Ok((rooms, Movers { writer, reporter, neuron_reader }))
+}
+
+fn signing_keys(config: &Config) -> anyhow::Result<Option<Arc<SigningKeys>>> {
+    let Some(settings) = &config.oauth else { return Ok(None) };
+    let keys = SigningKeys::load(settings.keys.clone()).context("the authorization server's signing keys")?;
+    Ok(Some(Arc::new(keys)))
+}
+
+/// What verifies our own access tokens.
+fn access_tokens(config: &Config, keys: Option<&SigningKeys>) -> Option<Arc<AccessTokens>> {
+    let (settings, keys) = (config.oauth.as_ref()?, keys?);
+    let revocations = Revocations::new(settings.revocations_stale_for, cache::Clock::Steady);
+    let (keys, lifetime) = (Arc::clone(keys.set()), settings.lifetimes.access_token);
+    Some(Arc::new(AccessTokens::new(keys, settings.issuer.clone(), lifetime, revocations)))
 }
 
 /// Gateways may share Postgres, and then they must share this. `SQLite` would write each request to its disk for nobody.
@@ -341,6 +378,11 @@ pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Res
     {
         neurons.want_registered();
     }
+    if rooms.access_tokens.is_none()
+        && let Some(route) = config.routes.iter().find(|route| route.access_token.is_some())
+    {
+        bail!("route {:?} accepts access tokens, and [oauth] counts from the next start", route.name);
+    }
     let asked_about = config.routes.iter().find(|route| route.target == RouteTarget::Token);
     let decider = asked_about.zip(tokens.clone()).map(|(route, tokens)| Decider {
         route: route.clone(),
@@ -351,6 +393,7 @@ pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Res
         routes: Routes::new(&config.routes, metrics),
         upstreams: Upstreams::new(&config.egress, config.upstreams.clone(), rooms.outside.clone()),
         tokens,
+        access_tokens: rooms.access_tokens.clone(),
         neurons: rooms.neurons.clone(),
         signed: config
             .signed_requests

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     admin::Readiness,
+    authn::jwt::AccessTokens,
     config::{Config, ConfigError, Replay},
     credits::{AccountKey, Ledger},
     model::{clock, usage::UsageEvent},
@@ -63,6 +64,12 @@ impl Background {
         }
         if let Some(reader) = movers.neuron_reader {
             outside.spawn(reader.run());
+        }
+        if let Some(keys) = &rooms.signing_keys {
+            outside.spawn(watch_signing_keys(Arc::clone(keys)));
+        }
+        if let Some(tokens) = &rooms.access_tokens {
+            outside.spawn(follow_revocations(rooms.store.clone(), Arc::clone(tokens)));
         }
         outside.spawn(watch_certificates(certificates));
         outside.spawn(sweep(Arc::clone(&rooms.ledger)));
@@ -148,7 +155,7 @@ async fn watch_certificates(certificates: Vec<Arc<Certificates>>) {
 }
 
 /// Takes up signing keys that `tollgate key` has made.
-pub async fn watch_signing_keys(keys: Arc<SigningKeys>) {
+async fn watch_signing_keys(keys: Arc<SigningKeys>) {
     let mut tick = interval(RELOAD_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut complaint = String::new();
@@ -172,6 +179,25 @@ pub async fn watch_signing_keys(keys: Arc<SigningKeys>) {
         complaint = problem;
     }
 }
+
+/// Reads which grants were taken back, for the routes that accept access tokens: all of those whose tokens may still live, at
+/// every look, because a revocation may be seen later than it is dated.
+async fn follow_revocations(store: Store, tokens: Arc<AccessTokens>) {
+    let mut tick = interval(REVOCATIONS_INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let memory = i64::try_from(tokens.memory().as_micros()).unwrap_or(i64::MAX);
+    loop {
+        tick.tick().await;
+        let as_of = tokens.revocations().now();
+        match store.revoked_grants(clock::now_micros().saturating_sub(memory)).await {
+            Ok(grants) => tokens.revocations().publish(grants.into_iter().collect(), as_of),
+            // tollgate_revocations_age_seconds says for how long.
+            Err(error) => tracing::debug!(%error, "it cannot be read which grants were taken back"),
+        }
+    }
+}
+
+const REVOCATIONS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Removes what nobody can present to the authorization server any more, and old events. However much there was, it is
 /// gone before the next look.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 pub use super::challenge::Digest;
 use super::{Result, Store, postgres, sqlite};
+pub use crate::model::identity::SignerKind;
 
 /// The wallet that signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,17 +21,6 @@ pub struct Signer {
     pub hotkey: Option<String>,
     /// The coldkey: the wallet itself, or the hotkey's owner.
     pub coldkey: Option<String>,
-}
-
-/// What kind of wallet signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SignerKind {
-    /// A Bittensor hotkey, which has an owner.
-    Hotkey,
-    /// A Bittensor account that no coldkey owns.
-    Coldkey,
-    /// An Ethereum account.
-    Evm,
 }
 
 /// A permission, and with it the family of tokens that came from one signature.
@@ -131,22 +121,6 @@ impl std::fmt::Debug for Session {
             .field("redirect_uri", &self.redirect_uri)
             .field("scope", &self.scope)
             .finish_non_exhaustive()
-    }
-}
-
-impl SignerKind {
-    /// The word in the table and in the claim `signer_type`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hotkey => "hotkey",
-            Self::Coldkey => "coldkey",
-            Self::Evm => "evm",
-        }
-    }
-
-    pub(super) fn from_word(word: &str) -> Option<Self> {
-        [Self::Hotkey, Self::Coldkey, Self::Evm].into_iter().find(|kind| kind.as_str() == word)
     }
 }
 
@@ -271,6 +245,15 @@ impl Store {
     /// When the database is away.
     pub async fn revoke_client(&self, client_id: &str, now_micros: i64) -> Result<u64> {
         on!(self, oauth_grant::revoke_client(client_id, now_micros))
+    }
+
+    /// The grants that do not stand: those taken back at or after `since_micros`, and those of clients that were deactivated.
+    /// Not those whose time has come: no token outlives its grant.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn revoked_grants(&self, since_micros: i64) -> Result<Vec<Uuid>> {
+        on!(self, oauth_grant::revoked(since_micros))
     }
 
     /// Removes what nobody can present any more, and what only proved that something was used: at most `limit` rows of

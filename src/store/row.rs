@@ -113,17 +113,25 @@ pub struct GrantColumns {
     pub revoked: bool,
 }
 
+/// A grant's name.
+pub fn grant_id(text: &str) -> Result<Uuid> {
+    Uuid::try_parse(text).map_err(|error| unreadable_grant(error.to_string()))
+}
+
+fn unreadable_grant(error: String) -> StoreError {
+    StoreError::Unreadable { table: "oauth_grant", error }
+}
+
 impl TryFrom<GrantColumns> for (Grant, bool) {
     type Error = StoreError;
 
     fn try_from(row: GrantColumns) -> Result<Self> {
-        let unreadable = |error: String| StoreError::Unreadable { table: "oauth_grant", error };
         let grant = Grant {
-            id: Uuid::try_parse(&row.id).map_err(|error| unreadable(error.to_string()))?,
+            id: grant_id(&row.id)?,
             client_id: row.client_id,
             signer: Signer {
                 account: row.account,
-                kind: SignerKind::from_word(&row.signer).ok_or_else(|| unreadable(row.signer.clone()))?,
+                kind: SignerKind::from_word(&row.signer).ok_or_else(|| unreadable_grant(row.signer.clone()))?,
                 hotkey: row.hotkey,
                 coldkey: row.coldkey,
             },

@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &[&str]); 21] = [
     ("usage", &["store", "chain", "credits"]),
     ("oauth", &["jose", "wallet", "chain", "store", "metrics"]),
     ("decision", &["authn", "authz", "chain", "metrics"]),
-    ("admin", &["chain", "credits", "metrics", "replay", "telemetry", "tls", "usage"]),
+    ("admin", &["authn", "chain", "credits", "metrics", "replay", "telemetry", "tls", "usage"]),
     ("proxy", &["authn", "authz", "chain", "replay", "usage", "tls", "metrics", "telemetry"]),
     (
         "server",

@@ -2,6 +2,8 @@
 
 // `cfg(test)` is always true here; written out, it tells clippy that all of it is test code.
 #[cfg(test)]
+mod access_tokens;
+#[cfg(test)]
 mod admin;
 #[cfg(test)]
 mod architecture;

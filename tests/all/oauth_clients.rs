@@ -109,7 +109,7 @@ fn server(store: &Store, more: &[(&str, &str)]) -> oauth::State {
     let keys = SigningKeys::load(settings.keys.clone()).unwrap();
     let facts = oauth::WalletFacts { ethereum: None, owners: None };
     let events = oauth::Events::start(store.clone(), false, &tokio::runtime::Handle::current());
-    oauth::State::new(settings, Arc::new(keys), store.clone(), facts, events)
+    oauth::State::new(settings, Arc::clone(keys.set()), store.clone(), facts, events)
 }
 
 fn basic(text: &str) -> HeaderMap {

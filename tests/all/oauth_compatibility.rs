@@ -11,7 +11,7 @@
 //! | claims and explicit nulls | `token`; `src/oauth/claims.rs` |
 //! | `kid` | `discovery`; `src/jose/jwk.rs` |
 //! | hashes of secrets | `src/oauth/secret.rs` |
-//! | scopes: grammar, descriptions, wildcards | `src/oauth/scope/tests.rs` |
+//! | scopes: grammar, descriptions, wildcards | `src/model/scope/tests.rs` |
 //! | discovery | `discovery` |
 //! | variables | `src/config/tests/auth_gateway.rs` |
 

@@ -260,6 +260,38 @@ async fn a_lost_answer_is_forgiven_once_if_nobody_has_used_it() {
 }
 
 #[tokio::test]
+async fn grants_that_were_taken_back_lately_are_listed() {
+    for fixture in stores().await {
+        let store = &fixture.store;
+        let listed = async |since| {
+            let mut ids = store.revoked_grants(since).await.unwrap();
+            ids.sort_unstable();
+            ids
+        };
+        register(store).await;
+        let mut ids = Vec::new();
+        for number in 1..=4 {
+            ids.push(granted(store, number).await.id);
+        }
+        assert!(listed(0).await.is_empty(), "{}", fixture.name);
+        store.revoke_grant(ids[0], NOW - HOUR).await.unwrap();
+        store.revoke_grant(ids[1], NOW).await.unwrap();
+        assert_eq!(listed(0).await, ids[..2]);
+        assert_eq!(listed(NOW - HOUR).await, ids[..2], "the first moment counts");
+        assert_eq!(listed(NOW - HOUR + 1).await, ids[1..2]);
+        assert!(listed(NOW + 1).await.is_empty());
+        // A client that is deactivated loses all it has, also what it was given after its grants were taken back.
+        store.revoke_client(CLIENT, NOW + SECOND).await.unwrap();
+        let late = granted(store, 5).await.id;
+        assert_eq!(listed(NOW + SECOND).await, ids[2..4]);
+        store.deactivate_client(CLIENT).await.unwrap();
+        ids.push(late);
+        assert_eq!(listed(NOW + SECOND).await, ids[2..], "{}", fixture.name);
+        assert_eq!(listed(NOW + 60 * DAY).await, [late]);
+    }
+}
+
+#[tokio::test]
 async fn a_grant_stands_while_nobody_takes_it_or_its_client_back() {
     for fixture in stores().await {
         let store = &fixture.store;

@@ -54,6 +54,7 @@ pub(super) fn parse(payload: &[u8]) -> Result<Identity, Reason> {
             upstream_credential: upstream_credential(claims)?,
             endpoints: endpoints(claims, &service)?,
         }),
+        access_token: None,
     })
 }
 

@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    authn::Authorization,
+    authn::{Authorization, genuine::ORDINARY_ENTRY_BYTES},
     jose::vectors::{BASIC, BEARER, DIGITS, LETTERS, NONE, README_1, README_2},
     model::{did::Did, identity::Subject},
 };

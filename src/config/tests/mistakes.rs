@@ -248,7 +248,7 @@ fn mistakes_between_sections_are_reported() {
         ),
         (
             format!("{SMALL}accepts = [\"client-certificate\"]\ncompatibility = \"nevermined\"\n"),
-            "route[1].compatibility: \"nevermined\" knew no client certificates",
+            "route[1].compatibility: \"nevermined\" knew its own tokens alone",
         ),
         (
             format!("{SMALL}accepts = [\"btauth\"]\n"),

@@ -230,7 +230,7 @@ format = "text"
         "compatibility: Nevermined, cors: Some(Cors { allow_origins: List([\"https://o.example\"]), allow_methods: Some(\"PUT,GET\"), allow_headers: Some(\"X-A\"), expose_headers: Some(\"NVMCreditsConsumed,X-B\"), max_age: 41s, allow_credentials: true })",
         "max_body_bytes: 40, hide_credits_header: true, forward: true, preserve_host: false",
         "accepts: [ClientCertificate, Nevermined]",
-        "neurons: Some(NeuronPolicy { netuid: NetUid(42), registered: true, validator_permit: true, min_stake: 45500000000, hotkeys: Some({5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY}), deny_hotkeys: {5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty} }), open_endpoints: false, compatibility: NexusAuth",
+        "neurons: Some(NeuronPolicy { netuid: NetUid(42), registered: true, validator_permit: true, min_stake: 45500000000, hotkeys: Some({5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY}), deny_hotkeys: {5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty} }), access_token: None, open_endpoints: false, compatibility: NexusAuth",
         "open_endpoints: true, compatibility: Standard, cors: None, max_body_bytes: 67108864, hide_credits_header: false, forward: true, preserve_host: false",
         "Log { level: Trace, access: false, format: Text }",
     ] {

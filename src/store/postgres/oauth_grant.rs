@@ -231,6 +231,22 @@ pub async fn revoke_client(database: &Database, client_id: &str, now_micros: i64
     Ok(done.rows_affected())
 }
 
+pub async fn revoked(database: &Database, since_micros: i64) -> Result<Vec<Uuid>> {
+    let ids = sqlx::query_scalar!(
+        r#"
+        select id as "id!" from oauth_grant where revoked_at >= $1
+         union all
+        select oauth_grant.id from oauth_client
+          join oauth_grant on oauth_grant.client_id = oauth_client.client_id and oauth_grant.revoked_at is null
+         where not oauth_client.active
+        "#,
+        to_time(since_micros),
+    )
+    .fetch_all(&database.pool)
+    .await?;
+    Ok(ids)
+}
+
 /// Removes codes and refresh tokens that have expired, and grants that have ended or that nobody holds anything of; at
 /// most `limit` rows of each. An expired row is kept for a day: it tells that a use is the second one.
 pub async fn sweep(database: &Database, now_micros: i64, limit: u32) -> Result<u64> {

@@ -7,7 +7,7 @@ use super::Database;
 use crate::store::{
     Result,
     grant::{Code, Digest, Grant, NewRefreshToken, RefreshToken},
-    row::GrantColumns,
+    row::{GrantColumns, grant_id},
 };
 
 pub async fn insert(connection: &mut SqliteConnection, grant: &Grant) -> Result<()> {
@@ -219,6 +219,22 @@ pub async fn revoke_client(database: &Database, client_id: &str, now_micros: i64
         .execute(&database.write)
         .await?;
     Ok(done.rows_affected())
+}
+
+pub async fn revoked(database: &Database, since_micros: i64) -> Result<Vec<Uuid>> {
+    let ids: Vec<String> = sqlx::query_scalar(
+        "
+        select id from oauth_grant where revoked_at >= $1
+         union all
+        select oauth_grant.id from oauth_client
+          join oauth_grant on oauth_grant.client_id = oauth_client.client_id and oauth_grant.revoked_at is null
+         where not oauth_client.active
+        ",
+    )
+    .bind(since_micros)
+    .fetch_all(&database.read)
+    .await?;
+    ids.iter().map(|id| grant_id(id)).collect()
 }
 
 /// Removes codes and refresh tokens that have expired, and grants that have ended or that nobody holds anything of; at

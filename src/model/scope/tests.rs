@@ -238,3 +238,66 @@ fn what_suits_a_wallet_and_a_network() {
         assert_eq!(scope(text).exists_on(Network::Testnet), testnet, "{text}");
     }
 }
+
+#[test]
+fn a_demand_is_met_by_what_proves_as_much() {
+    let delegate = format!("delegate:{HOTKEY}");
+    let (some, other) = (format!("{delegate}:5"), format!("delegate:{}5", &HOTKEY[..47]));
+    for (demanded, granted, met) in [
+        ("openid", "openid", true),
+        ("openid", "signer:hotkey", false),
+        ("signer:hotkey", "signer:hotkey", true),
+        ("signer:hotkey", "signer:coldkey", false),
+        ("signer:*", "signer:coldkey", true),
+        ("subnet:1:miner", "subnet:1:miner", true),
+        ("subnet:1:miner", "subnet:01:miner", true),
+        ("subnet:1:miner", "subnet:2:miner", false),
+        ("subnet:1:miner", "subnet:1:validator", false),
+        ("subnet:1:miner", "subnet:1:holder", false),
+        ("subnet:1:*", "subnet:1:owner", true),
+        ("subnet:*:miner", "subnet:7:miner", true),
+        ("subnet:*:miner", "subnet:7:validator", false),
+        ("subnet:*:*", "subnet:7:validator", true),
+        ("subnet:*:*", "subnet:7:holder", false),
+        ("subnet:*:*", "tao:holder", false),
+        ("subnet:1:holder", "subnet:1:holder", true),
+        ("subnet:1:holder", "subnet:1:holder:0.000000001", true),
+        ("subnet:1:holder", "subnet:1:holder:0", false),
+        ("subnet:1:holder", "subnet:1:holder:0.0000000001", false),
+        ("subnet:1:holder:10", "subnet:1:holder:10", true),
+        ("subnet:1:holder:10", "subnet:1:holder:10.0", true),
+        ("subnet:1:holder:10", "subnet:1:holder:9.999999999", false),
+        ("subnet:1:holder:10", "subnet:1:holder:100", true),
+        ("subnet:1:holder:10", "subnet:2:holder:100", false),
+        ("subnet:1:holder:10", "subnet:1:holder", false),
+        ("subnet:*:holder:10", "subnet:3:holder:11", true),
+        ("subnet:1:holder:*", "subnet:1:holder:1", true),
+        ("subnet:1:holder:*", "subnet:1:holder:0", false),
+        ("subnet:1:holder:*", "subnet:1:holder", false),
+        ("tao:holder", "tao:holder", true),
+        ("tao:holder", "tao:holder:1", true),
+        ("tao:holder", "tao:holder:0", false),
+        ("tao:holder:2", "tao:holder:3", true),
+        ("tao:holder:2", "tao:holder:1", false),
+        ("tao:holder:0", "tao:holder:0", true),
+        ("staker:10", "staker:10", true),
+        ("staker:10", "staker:9", false),
+        ("staker:*", "staker:9", true),
+        ("staker:*", "staker:0", false),
+        (&delegate, &delegate, true),
+        (&delegate, &some, true),
+        (&delegate, &other, false),
+        ("delegate:*", &some, true),
+        ("delegate:*:4", &some, true),
+        ("delegate:*:6", &some, false),
+    ] {
+        let demand: RequiredScope = demanded.parse().unwrap_or_else(|_| panic!("{demanded}"));
+        assert_eq!(demand.met_by(&scope(granted)), met, "{demanded} by {granted}");
+    }
+    for bad in ["", "*", "profile", "subnet:*", "subnet:*:miner:1", "staker", "signer:evm", "openid:*", "tao:*"] {
+        assert!(bad.parse::<RequiredScope>().is_err(), "{bad}");
+    }
+    for (text, testnet) in [("staker:*", false), ("delegate:*", false), ("subnet:*:miner", true), ("openid", true)] {
+        assert_eq!(text.parse::<RequiredScope>().unwrap().exists_on(Network::Testnet), testnet, "{text}");
+    }
+}

@@ -9,8 +9,8 @@ pub fn is_pattern(text: &str) -> bool {
 }
 
 /// The kinds of patterns; a pattern allows scopes of its own kind alone.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
     OpenId,
     Signer,
     SubnetRole,
@@ -20,7 +20,7 @@ enum Shape {
     Staker,
 }
 
-fn shape(text: &str) -> Option<Shape> {
+pub(super) fn shape(text: &str) -> Option<Shape> {
     let mut parts = text.split(':');
     let any = |text: &str, fits: fn(&str) -> bool| text == "*" || fits(text);
     let netuid = |text: &str| any(text, |text| Netuid::parse(text).is_some());
@@ -42,6 +42,21 @@ fn shape(text: &str) -> Option<Shape> {
     (fits && parts.next().is_none()).then_some(shape)
 }
 
+impl Shape {
+    /// That of the patterns which may allow a scope.
+    pub(super) fn of(scope: &Scope) -> Self {
+        match scope.kind {
+            Kind::OpenId => Self::OpenId,
+            Kind::Signer(_) => Self::Signer,
+            Kind::SubnetRole(..) => Self::SubnetRole,
+            Kind::SubnetHolder(..) => Self::SubnetHolder,
+            Kind::TaoHolder(_) => Self::TaoHolder,
+            Kind::Delegator(..) => Self::Delegator,
+            Kind::Staker(_) => Self::Staker,
+        }
+    }
+}
+
 /// Whether a client with this list may ask for a scope. An empty list allows everything; `openid` and `signer:…`,
 /// which open nothing, are always allowed. An entry without an amount allows any amount, one with an amount that one alone.
 #[must_use]
@@ -49,15 +64,7 @@ pub fn allows(list: &[String], scope: &Scope) -> bool {
     if list.is_empty() || matches!(scope.kind, Kind::OpenId | Kind::Signer(_)) {
         return true;
     }
-    let own = match scope.kind {
-        Kind::OpenId => Shape::OpenId,
-        Kind::Signer(_) => Shape::Signer,
-        Kind::SubnetRole(..) => Shape::SubnetRole,
-        Kind::SubnetHolder(..) => Shape::SubnetHolder,
-        Kind::TaoHolder(_) => Shape::TaoHolder,
-        Kind::Delegator(..) => Shape::Delegator,
-        Kind::Staker(_) => Shape::Staker,
-    };
+    let own = Shape::of(scope);
     let entry_allows = |wanted: &[&str]| {
         list.iter().filter(|entry| shape(entry) == Some(own)).any(|entry| {
             let entry: Vec<&str> = entry.split(':').collect();

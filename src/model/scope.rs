@@ -2,11 +2,15 @@
 //! whether a scope is true of somebody is asked elsewhere.
 
 mod allowed;
+mod required;
 
 use std::{fmt, str::FromStr};
 
-pub use self::allowed::{allows, is_pattern};
-use crate::{config::Network, model::client::SignMethod, store::grant::SignerKind};
+pub use self::{
+    allowed::{allows, is_pattern},
+    required::RequiredScope,
+};
+use super::{client::SignMethod, identity::SignerKind, network::Network};
 
 /// One scope, as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
