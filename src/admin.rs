@@ -194,6 +194,7 @@ impl Watched {
         }
         if let Some(owners) = &self.owners {
             self.observe_cache("owners", owners.statistics());
+            metrics.chain_connected.with_label_values(&["owners"]).set(owners.is_connected().into());
         }
         if let Some(tokens) = &self.access_tokens {
             let (count, age) = tokens.revocations().glance();
@@ -244,6 +245,8 @@ impl Watched {
         for (outcome, count) in outcomes(calls) {
             self.metrics.lookups.with_label_values(&[name, &*outcome]).set(signed(count));
         }
+        let micros = signed(calls.micros.load(Ordering::Relaxed));
+        self.metrics.lookup_seconds.with_label_values(&[name]).set(seconds(micros));
     }
 }
 

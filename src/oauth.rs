@@ -43,8 +43,9 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     Router,
+    extract::{MatchedPath, Request, State as Extract},
     http::{HeaderValue, header},
-    middleware,
+    middleware::{self, Next},
     response::Response,
 };
 
@@ -59,7 +60,7 @@ pub use self::{
     rates::{Limit, RateKey, Rates, RetryAfter},
 };
 pub use crate::config::OAuth as Settings;
-use crate::{jose::KeySet, model::scope, store::Store, wallet::throwaway::ThrowawayKey};
+use crate::{jose::KeySet, metrics::OAuth as Metrics, model::scope, store::Store, wallet::throwaway::ThrowawayKey};
 
 /// What every endpoint may use. Cheap to clone.
 #[derive(Clone)]
@@ -78,6 +79,8 @@ pub struct State {
     pub facts: Arc<WalletFacts>,
     /// What is remembered of sign-ins.
     pub events: Arc<Events>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Signs in the demonstration for those who have no wallet. None: there is no demonstration, or this is no place for it.
     pub throwaway_key: Option<Arc<ThrowawayKey>>,
     /// When the process began.
@@ -88,8 +91,9 @@ impl State {
     /// Puts the parts together.
     #[must_use]
     pub fn new(settings: Settings, keys: Arc<KeySet>, store: Store, facts: WalletFacts, events: Events) -> Self {
-        let rates = Arc::new(Rates::new(store.clone()));
-        let clients = Clients::new(store.clone(), Arc::clone(&rates), settings.compatibility, settings.limits.secrets);
+        let metrics = Arc::clone(events.metrics());
+        let rates = Arc::new(Rates::new(store.clone(), Arc::clone(&metrics)));
+        let clients = Clients::new(store.clone(), Arc::clone(&rates), Arc::clone(&metrics), &settings);
         let throwaway_key = (settings.demo && !settings.production).then(Arc::default);
         Self {
             store,
@@ -99,6 +103,7 @@ impl State {
             rates,
             facts: Arc::new(facts),
             events: Arc::new(events),
+            metrics,
             throwaway_key,
             started: Instant::now(),
         }
@@ -140,6 +145,16 @@ pub fn admin_router(state: State) -> Router {
     finish(with_fallbacks(Router::new().merge(admin).merge(metadata::routes())), state)
 }
 
+/// Times an answer. A path is counted under its pattern, and one that there is not under `-`.
+async fn measure(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let endpoint = path.as_ref().map_or("-", MatchedPath::as_str);
+    state.metrics.answered(endpoint, response.status().as_u16(), begun.elapsed().as_secs_f64());
+    response
+}
+
 async fn unkept(mut response: Response) -> Response {
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
@@ -158,5 +173,6 @@ fn finish(router: Router<State>, state: State) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), address::find))
         .layer(middleware::from_fn_with_state(state.clone(), error::render))
         .layer(middleware::map_response(unkept))
+        .layer(middleware::from_fn_with_state(state.clone(), measure))
         .with_state(state)
 }

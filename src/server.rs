@@ -96,10 +96,11 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         }
         _ => None,
     };
-    let authorization_server = authorization_server(config, &rooms, &outside)?;
+    outside.spawn(lifecycle::watch_database(rooms.store.clone(), Arc::clone(&metrics)));
+    let authorization_server = authorization_server(config, &rooms, &outside, &metrics)?;
     if let Some(state) = &authorization_server {
         let retention = state.settings.events.retention;
-        outside.spawn(lifecycle::keep_authorization_server(state.store.clone(), retention));
+        outside.spawn(lifecycle::keep_authorization_server(state.store.clone(), retention, Arc::clone(&metrics.oauth)));
         if let Some(address) = state.settings.admin_address {
             let router = oauth::admin_router(state.clone());
             serve_router(&outside, address, router).context("the authorization server's admin listener")?;
@@ -141,10 +142,20 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
 }
 
 /// The authorization server, if there is to be one.
-fn authorization_server(config: &Config, rooms: &Rooms, outside: &Runtime) -> anyhow::Result<Option<oauth::State>> {
+fn authorization_server(
+    config: &Config,
+    rooms: &Rooms,
+    outside: &Runtime,
+    metrics: &Metrics,
+) -> anyhow::Result<Option<oauth::State>> {
     let (Some(settings), Some(keys)) = (&config.oauth, &rooms.signing_keys) else { return Ok(None) };
     let facts = assemble::wallet_facts(config, rooms)?;
-    let events = oauth::Events::start(rooms.store.clone(), settings.events.enabled, outside.handle());
+    let events = oauth::Events::start(
+        rooms.store.clone(),
+        settings.events.enabled,
+        outside.handle(),
+        Arc::clone(&metrics.oauth),
+    );
     Ok(Some(oauth::State::new(settings.clone(), Arc::clone(keys.set()), rooms.store.clone(), facts, events)))
 }
 

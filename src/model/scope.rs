@@ -39,6 +39,20 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The metric label: never rename one.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::OpenId => "openid",
+            Self::Signer(_) => "signer",
+            Self::SubnetRole(..) => "subnet_role",
+            Self::SubnetHolder(..) => "subnet_holder",
+            Self::TaoHolder(_) => "tao_holder",
+            Self::Delegator(..) => "delegator",
+            Self::Staker(_) => "staker",
+        }
+    }
+
     /// The subnet that it is about.
     #[must_use]
     pub fn netuid(&self) -> Option<&Netuid> {

@@ -133,7 +133,7 @@ async fn scopes(
     ClientAddress(address): ClientAddress,
     Query(shown): Query<Shown>,
 ) -> Result<Response, Error> {
-    state.rates.take(RateKey::address("device scopes", address), Limit(LOOKS)).await?;
+    state.rates.take(RateKey::address("device_scopes", "", address), Limit(LOOKS)).await?;
     let code = shown.user_code.unwrap_or_default();
     let found = waiting(&state, &code).await?;
     let Some((device, client)) = found else {

@@ -187,6 +187,10 @@ fn beside_services_it_answers_on_its_own_routes_in_both_versions_of_http() {
     let line = gateway.logged(|line| line["route"] == "sign-in" && line["status"] == 201);
     assert_eq!((&line["method"], &line["path"]), (&json!("POST"), &json!("/v1/admin/clients")));
 
+    // What it counts is where the proxy's own numbers are.
+    let counted = |labels: &[&str]| gateway.metric("tollgate_oauth_request_seconds_count", labels);
+    assert!(counted(&["\"/v1/admin/clients\"", "\"2xx\""]) >= 3 && counted(&["\"/.well-known/jwks.json\""]) == 2);
+
     // Too long, with and without saying so: refused, and the connection is not used again.
     let mut client = gateway.client();
     let request = Request::post("/v1/admin/clients", "x".repeat(70_000)).header("Content-Type", "application/json");

@@ -177,9 +177,11 @@ fn health_tells_whether_chain_and_database_answer_and_recovers_by_itself() {
     for _ in 0..2 {
         told(&old, 200, "ok", true);
         told(&rfc, 200, "ok", true);
+        assert_eq!(rfc.gateway.metric("tollgate_chain_connected", &["owners"]), 1);
         node.stop();
         told(&old, 503, "degraded", false);
         told(&rfc, 200, "degraded", false);
+        assert_eq!(rfc.gateway.metric("tollgate_chain_connected", &["owners"]), 0);
         node.restart();
     }
 }

@@ -2,14 +2,15 @@
 
 use serde_json::json;
 
-use super::{asking, direct, wallet};
+use super::{asking, direct, refresh_of, wallet};
 use crate::support::{
     Gateway, Request,
+    database::Database,
     device::{approve, begun, poll},
     eventually,
     oauth::{ADMIN_KEY, Server, members, refused, settings, standard},
     secret,
-    sign_in::{App, nonce, page, registration},
+    sign_in::{App, nonce, page, registration, remembered},
     subtensor::Node,
     wallet::BittensorWallet,
 };
@@ -117,6 +118,66 @@ fn an_expired_device_code_is_said_to_have_expired() {
         assert_eq!(approve(app, &user_code).status, 404);
         assert_eq!(server.get(&format!("/v1/device/scopes?user_code={user_code}")).status, 404);
     }
+}
+
+/// 14.2, 11: addresses and scopes, which anybody chooses, each made a time series.
+#[test]
+fn no_metric_has_a_label_that_strangers_choose() {
+    let node = Node::start();
+    let database = Database::fresh();
+    let on = || Gateway::start(asking(&node, settings()).variable("DATABASE_URL", &database.url));
+    let server = Server { gateway: on(), database: None };
+    let client = server.register(&registration("confidential"));
+    let (app, alice) = (App { server: &server, client: &client }, BittensorWallet::new("//Alice"));
+    remembered(&app.refresh(refresh_of(&app.tokens(&wallet()))));
+    app.redeem("tgc_x");
+    app.authorize(&[("scope", "subnet:123:nobody")]);
+    app.authorize(&[("scope", "subnet:123:miner")]);
+    app.authorize(&[("client_id", "mallory")]);
+    direct(&server, &alice, &["signer:coldkey"]);
+    server.get("/v1/nothing-at-all");
+    server.admin("GET", &format!("/v1/admin/clients/{}/stats", app.id()), None);
+    let named = [("client_id", app.id()), ("client_secret", "mallory"), ("grant_type", "mallory")];
+    let statuses: Vec<u16> = (0..21).map(|_| server.post_form("/v1/oauth/token", &named).status).collect();
+    assert!(statuses.contains(&401) && statuses.contains(&429), "{statuses:?}");
+
+    let text = server.gateway.admin("/metrics").unwrap().text();
+    for chosen in [app.id(), &wallet().address(), &alice.address(), "subnet:", "nothing-at-all", "mallory", "Weather"] {
+        assert!(!text.contains(chosen), "{chosen}");
+    }
+    for (family, labels, least) in [
+        ("tollgate_oauth_events_total", &["\"authorize\"", "\"success\"", "\"evm\""][..], 1),
+        ("tollgate_oauth_events_total", &["\"authorize\"", "\"invalid_scope\""], 2),
+        ("tollgate_oauth_events_total", &["\"authorize\"", "\"invalid_client\""], 1),
+        ("tollgate_oauth_events_total", &["\"challenge_issued\"", "\"sr25519\""], 1),
+        ("tollgate_oauth_events_total", &["\"challenge_verified\"", "\"success\"", "\"sr25519\""], 1),
+        ("tollgate_oauth_events_total", &["\"token_exchange\"", "\"success\"", "\"authorization_code\""], 1),
+        ("tollgate_oauth_events_total", &["\"token_exchange\"", "\"failure\"", "\"invalid_grant\""], 1),
+        ("tollgate_oauth_events_total", &["\"token_exchange\"", "\"failure\"", "\"invalid_client\""], 1),
+        ("tollgate_oauth_events_total", &["\"token_refresh\"", "\"success\"", "\"refresh_token\""], 1),
+        ("tollgate_oauth_scopes_total", &["\"openid\"", "\"granted\""], 1),
+        ("tollgate_oauth_scopes_total", &["\"subnet_role\"", "\"rejected\""], 1),
+        ("tollgate_oauth_scopes_total", &["\"unknown\"", "\"rejected\""], 1),
+        ("tollgate_oauth_limited_total", &["\"secrets\""], 1),
+        ("tollgate_oauth_request_seconds_count", &["\"/v1/oauth/token\"", "\"2xx\""], 2),
+        ("tollgate_oauth_request_seconds_count", &["\"/v1/oauth/token\"", "\"4xx\""], 1),
+        ("tollgate_oauth_request_seconds_count", &["\"/v1/admin/clients/{id}/stats\"", "\"2xx\""], 1),
+        ("tollgate_oauth_request_seconds_count", &["\"-\"", "\"4xx\""], 1),
+        ("tollgate_oauth_secret_seconds_count", &[], 2),
+        ("tollgate_chain_connected", &["\"owners\""], 1),
+        ("tollgate_database_connections", &[], 1),
+    ] {
+        let found = server.gateway.metric(family, labels);
+        assert!(found >= least, "{family} {labels:?}: {found} in\n{text}");
+    }
+    assert!(text.contains("tollgate_lookup_seconds{dependency=\"owners\"}"), "{text}");
+    // What is kept is counted in the background, first when a gateway starts.
+    let second = on();
+    eventually("clients and refresh tokens are counted", || {
+        let counted =
+            (second.metric("tollgate_oauth_clients", &["true"]), second.metric("tollgate_oauth_refresh_tokens", &[]));
+        (counted == (1, 1)).then_some(())
+    });
 }
 
 /// 14.2, 12: one way to start it sent users to a page that there was not.
