@@ -50,7 +50,7 @@ lint-deny: deps-deny
 	$(CARGO) deny --locked check --hide-inclusion-graph licenses bans sources $(if $(CI_ADVISORIES),advisories)
 
 .PHONY: bench
-bench: deps-bench ## Measure what a request and a handshake cost, beside nginx; BENCH_SECONDS=1 BENCH_ROUNDS=1 for a first look
+bench: deps-bench ## Measure what requests, handshakes and tokens cost, beside others; BENCH_SECONDS=1 BENCH_ROUNDS=1 for a first look
 	$(CARGO) build --locked --release
 	$(CARGO) build --locked --release --bench load
 	benches/side-by-side
@@ -73,6 +73,7 @@ deps-build:
 
 deps-bench:
 	@scripts/deps build bench
+	@scripts/npm-ci benches/fastify
 
 deps-deny: deps-build
 	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny --version $(CARGO_DENY_VERSION)

@@ -7,6 +7,7 @@ use std::sync::{
     atomic::{AtomicU8, Ordering},
 };
 
+use arc_swap::ArcSwap;
 use axum::{
     Router,
     extract::State,
@@ -16,7 +17,7 @@ use axum::{
 };
 
 use crate::{
-    authn::jwt::AccessTokens,
+    authn::jwt::revocations::Revocations,
     chain::{
         Facts,
         cache::Statistics,
@@ -92,11 +93,11 @@ pub struct Watched {
     /// Look-ups.
     pub facts: Arc<Facts>,
     /// Neurons, if there are any.
-    pub neurons: Option<Arc<Neurons>>,
+    pub neurons: Option<Arc<ArcSwap<Neurons>>>,
     /// Whose hotkeys are whose, if anybody asks.
     pub owners: Option<Owners>,
     /// What verifies our own access tokens, if there are any.
-    pub access_tokens: Option<Arc<AccessTokens>>,
+    pub revocations: Option<Arc<Revocations>>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
     /// Used signed requests.
@@ -190,14 +191,14 @@ impl Watched {
             self.observe_calls("balances", calls);
         }
         if let Some(neurons) = &self.neurons {
-            self.observe_neurons(neurons);
+            self.observe_neurons(&neurons.load());
         }
         if let Some(owners) = &self.owners {
             self.observe_cache("owners", owners.statistics());
             metrics.chain_connected.with_label_values(&["owners"]).set(owners.is_connected().into());
         }
-        if let Some(tokens) = &self.access_tokens {
-            let (count, age) = tokens.revocations().glance();
+        if let Some(revocations) = &self.revocations {
+            let (count, age) = revocations.glance();
             metrics.revoked_grants.set(i64::try_from(count).unwrap_or(i64::MAX));
             metrics.revocations_age_seconds.set(age.as_secs_f64());
         }
@@ -205,6 +206,13 @@ impl Watched {
 
     fn observe_neurons(&self, neurons: &Neurons) {
         let metrics = &self.metrics;
+        // A reload may change which subnets there are: one that is gone must not grow older for ever.
+        metrics.neurons_age_seconds.reset();
+        for family in
+            [&metrics.neurons_block, &metrics.neurons_keys, &metrics.neurons_spec_version, &metrics.neurons_readings]
+        {
+            family.reset();
+        }
         for glance in neurons.glances() {
             let netuid = glance.netuid.to_string();
             metrics.neurons_age_seconds.with_label_values(&[&netuid]).set(glance.age.as_secs_f64());

@@ -4,7 +4,7 @@
 //! waits longer than the facts' own limits allow. Turning a [`Denial`] into HTTP is `proxy::respond`'s work.
 
 mod access_tokens;
-mod neurons;
+pub mod neurons;
 
 use std::sync::Arc;
 
@@ -230,13 +230,8 @@ impl DecisionPoint {
             let policy = route.access_token.as_ref().ok_or(Denial::NotEntitled("no_access_token"))?;
             return access_tokens::admit(policy, token);
         }
-        let hotkey = match &identity.subject {
-            Subject::Hotkey(hotkey) => Some(hotkey),
-            Subject::OwnNeuron => None,
-            Subject::Evm(_) | Subject::Coldkey(_) => return Err(Denial::NotEntitled("no_neuron")),
-        };
         let policy = route.neurons.as_ref().ok_or(Denial::NotEntitled("no_neuron"))?;
-        neurons::admit(policy, self.neurons.as_deref(), hotkey)
+        neurons::admit(policy, self.neurons.as_deref(), &identity.subject)
     }
 
     /// Everything but the credits: the endpoint that covers the request, and what the service asks for it.

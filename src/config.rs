@@ -6,6 +6,7 @@
 //! keys, secrets) are read, so that a mistake in one of them has a line to be reported at.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -49,14 +50,12 @@ pub use self::{
     listener::{CertificateFiles, ClientCertificates, Introspection, Listener, Tls},
     log::{Log, LogFormat, LogLevel},
     marketplace::{Freshness, Marketplace},
-    neurons::{NeuronSource, Neurons, Pylon, Subtensor},
+    neurons::{NeuronPolicy, NeuronSource, Neurons, Pylon, PylonIdentity, Subtensor},
     nevermined::Nevermined,
     oauth::{
         Events, KeySource, Lifetimes, Network, OAuth, OAuthCompatibility, RateLimits, Trusted, Wallets, is_private,
     },
-    route::{
-        AccessTokenPolicy, Compatibility, Cors, CredentialKind, HostPattern, NeuronPolicy, Origins, Route, RouteTarget,
-    },
+    route::{AccessTokenPolicy, Compatibility, Cors, CredentialKind, HostPattern, Origins, Route, RouteTarget},
     server::Server,
     service::Service,
     signed::{Replay, SignedRequests},
@@ -69,7 +68,7 @@ use self::{
     environment::{AUTH_GATEWAY_WITHOUT_EFFECT, Variables, WITHOUT_EFFECT},
     reader::Section,
 };
-use crate::model::secret::Secret;
+use crate::model::{neuron::NetUid, secret::Secret};
 
 /// Everything the gateway was told.
 #[derive(Debug)]
@@ -96,7 +95,7 @@ pub struct Config {
     pub marketplace: Option<Marketplace>,
     /// `[chain]`: the JSON-RPC node that knows balances. None: credits are local.
     pub chain: Option<Chain>,
-    /// `[neurons]`: the subnet whose neurons may call. None: there are none.
+    /// `[neurons]`: whose neurons may call. None: nobody's.
     pub neurons: Option<Neurons>,
     /// `[pylon]`: a service that reads the chain of neurons for others.
     pub pylon: Option<Pylon>,
@@ -175,6 +174,18 @@ impl Config {
         }
     }
 
+    /// The subnets whose neurons are asked about, and of which of them somebody asks who is registered.
+    #[must_use]
+    pub fn subnets(&self) -> BTreeMap<NetUid, bool> {
+        let Some(neurons) = &self.neurons else { return BTreeMap::new() };
+        let mut subnets = BTreeMap::from([(neurons.netuid, false)]);
+        let policies = self.routes.iter().filter_map(|route| route.neurons.as_ref());
+        for policy in policies.chain(self.auth_request.as_ref().map(|settings| &settings.neurons)) {
+            *subnets.entry(policy.netuid).or_default() |= policy.asks_neurons();
+        }
+        subnets
+    }
+
     /// Reads a configuration without an environment. `origin` is what mistakes call the text.
     ///
     /// # Errors
@@ -219,10 +230,10 @@ fn read(root: &Section<'_>) -> Config {
     let (upstreams, upstream_places): (Vec<_>, _) = upstreams.unzip();
     let (pylon, subtensor) = (root.section("pylon"), root.section("subtensor"));
     let neurons = Neurons::read(&root.section("neurons"), &pylon, &subtensor);
-    let netuid = neurons.as_ref().map(|neurons| neurons.netuid);
+    let subnet = neurons.as_ref().map(|neurons| neurons.netuid);
     let route_sections = root.sections("route");
     let oauth = OAuth::read(&root.section("oauth"), &server);
-    let read_route = |section| Route::read(section, &upstreams, netuid, oauth.as_ref());
+    let read_route = |section| Route::read(section, &upstreams, subnet, oauth.as_ref());
     let routes = route_sections.iter().filter_map(|section| Some((read_route(section)?, section)));
     let (mut routes, route_places): (Vec<_>, _) = routes.unzip();
     if context.drop_in() {
@@ -238,7 +249,7 @@ fn read(root: &Section<'_>) -> Config {
         listeners,
         admin: listener::read_admin(&root.section("admin")),
         introspection: Introspection::read(&root.section("introspection")),
-        auth_request: AuthRequest::read(&root.section("auth_request")),
+        auth_request: AuthRequest::read(&root.section("auth_request"), subnet),
         usage,
         nevermined: Nevermined::read(&root.section("nevermined")),
         marketplace: Marketplace::read(&root.section("marketplace")),

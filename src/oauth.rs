@@ -48,6 +48,7 @@ use axum::{
     middleware::{self, Next},
     response::Response,
 };
+use tokio::runtime::Handle;
 
 pub use self::{
     address::ClientAddress,
@@ -107,6 +108,27 @@ impl State {
             throwaway_key,
             started: Instant::now(),
         }
+    }
+
+    /// The same with other settings. What was counted and what is remembered stays, as far as they allow. If events are to
+    /// be written now, they are on this runtime.
+    #[must_use]
+    pub fn with(&self, settings: Settings, runtime: &Handle) -> Self {
+        let mut changed = self.clone();
+        let clients = |settings: &Settings| (settings.compatibility, settings.limits.secrets);
+        if clients(&settings) != clients(&self.settings) {
+            let (rates, metrics) = (Arc::clone(&self.rates), Arc::clone(&self.metrics));
+            changed.clients = Arc::new(Clients::new(self.store.clone(), rates, metrics, &settings));
+        }
+        if settings.events.enabled != self.settings.events.enabled {
+            // What is in the queue of the one before is still written.
+            let (store, metrics) = (self.store.clone(), Arc::clone(&self.metrics));
+            changed.events = Arc::new(Events::start(store, settings.events.enabled, runtime, metrics));
+        }
+        let throwaway = settings.demo && !settings.production;
+        changed.throwaway_key = throwaway.then(|| self.throwaway_key.clone().unwrap_or_default());
+        changed.settings = Arc::new(settings);
+        changed
     }
 
     /// Whether the admin API is on a listener of its own.

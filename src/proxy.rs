@@ -81,6 +81,8 @@ pub struct Serving {
     pub signed: Option<Signed>,
     /// Decides.
     pub decisions: Arc<DecisionPoint>,
+    /// Answers on routes of the authorization server. None: there are no such routes.
+    pub authorization_server: Option<Local>,
     /// Whose `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// The largest request head, in bytes.
@@ -109,8 +111,6 @@ pub struct Gateway {
     pub listeners: Vec<(std::net::SocketAddr, Arc<str>)>,
     /// Knows which signed requests have been used.
     pub replays: Arc<Replays>,
-    /// Answers on routes of the authorization server. None: there are no such routes.
-    pub authorization_server: Option<Local>,
     /// Makes request ids.
     pub ids: Ids,
 }
@@ -280,7 +280,7 @@ impl ProxyHttp for Gateway {
                 Err(Error::explain(ErrorType::InternalError, "proven and asked for a proof again"))
             }
             Err(Stop::Broken(error)) => Err(error),
-            Ok(Verdict::Local) => match &self.authorization_server {
+            Ok(Verdict::Local) => match &ctx.serving.authorization_server {
                 Some(local) => local::answer(session, local, ctx).await.map(|()| true),
                 None => Err(Error::explain(ErrorType::InternalError, "there is no authorization server")),
             },

@@ -6,7 +6,9 @@
 
 pub mod assemble;
 mod auth_listener;
+mod authorization_server;
 mod lifecycle;
+mod subnets;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -16,7 +18,6 @@ use std::{
 };
 
 use anyhow::Context;
-use arc_swap::{ArcSwap, ArcSwapOption};
 use pingora::{
     listeners::tls::{Acceptor, TlsSettings},
     server::{RunArgs, Server, configuration::ServerConf},
@@ -26,8 +27,9 @@ use pingora_proxy::HttpProxy;
 use tokio::runtime::{Builder, Runtime};
 
 use self::{
-    assemble::Rooms,
+    assemble::Reloading,
     auth_listener::AuthListener,
+    authorization_server::AuthorizationServer,
     lifecycle::{Background, Stopping},
 };
 use crate::{
@@ -35,12 +37,10 @@ use crate::{
     config::{self, Config, ConfigError},
     decision::introspect,
     metrics::Metrics,
-    oauth,
     proxy::{
         Gateway, Ids,
         credentials::HandOver,
         front::{Door, FrontDoor, Limits},
-        local::Local,
     },
     telemetry::AccessLog,
     tls::{CertificateFiles, Certificates, client::ClientCertificates},
@@ -60,8 +60,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
     let metrics = Metrics::new()?;
     let certificates = certificates(config)?;
     let (rooms, movers) = outside.block_on(assemble::rooms(config))?;
-    let (serving, decider) = assemble::serving(config, &rooms, &metrics)?;
-    let (serving, decider) = (Arc::new(ArcSwap::from_pointee(serving)), Arc::new(ArcSwapOption::from_pointee(decider)));
+    let reloading = Reloading::start(config, &rooms, &metrics)?;
     let access_log = config.log.access.then(AccessLog::start).transpose()?;
     let readiness = Readiness::new(Arc::clone(&rooms.spool));
 
@@ -73,9 +72,9 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
             writer: Arc::clone(&rooms.writer_stats),
             reports: rooms.report_stats.clone(),
             facts: Arc::clone(&rooms.facts),
-            neurons: rooms.neurons.clone(),
+            neurons: rooms.subnets.as_ref().map(|subnets| Arc::clone(subnets.tables())),
             owners: rooms.owners.clone(),
-            access_tokens: rooms.access_tokens.clone(),
+            revocations: reloading.authorization_server.as_ref().map(AuthorizationServer::revocations),
             ledger: Arc::clone(&rooms.ledger),
             replays: Arc::clone(&rooms.replays),
             certificates: in_use.clone(),
@@ -85,30 +84,24 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         serve_router(&outside, address, admin::router(watched)).context("the admin listener")?;
     }
     if let Some(introspection) = &config.introspection {
-        let router = introspect::router(Arc::clone(&decider), Arc::clone(&metrics));
+        let router = introspect::router(Arc::clone(&reloading.decider), Arc::clone(&metrics));
         serve_router(&outside, introspection.address, router).context("the introspection listener")?;
     }
 
-    let auth_listener = match (&config.auth_request, assemble::auth_request(config, &rooms, &metrics)) {
-        (Some(settings), Some(endpoint)) => {
-            let bound = outside.block_on(AuthListener::bind(settings.address, endpoint, &metrics));
+    let auth_listener = match &reloading.auth_request {
+        Some((address, endpoint)) => {
+            let bound = outside.block_on(AuthListener::bind(*address, Arc::clone(endpoint), &metrics));
             Some(bound.context("the auth_request listener")?)
         }
-        _ => None,
+        None => None,
     };
     outside.spawn(lifecycle::watch_database(rooms.store.clone(), Arc::clone(&metrics)));
-    let authorization_server = authorization_server(config, &rooms, &outside, &metrics)?;
-    if let Some(state) = &authorization_server {
-        let retention = state.settings.events.retention;
-        outside.spawn(lifecycle::keep_authorization_server(state.store.clone(), retention, Arc::clone(&metrics.oauth)));
-        if let Some(address) = state.settings.admin_address {
-            let router = oauth::admin_router(state.clone());
-            serve_router(&outside, address, router).context("the authorization server's admin listener")?;
-        }
+    if let Some((address, router)) = reloading.authorization_server.as_ref().and_then(AuthorizationServer::admin) {
+        serve_router(&outside, address, router).context("the authorization server's admin listener")?;
     }
 
     let gateway = Gateway {
-        serving,
+        serving: Arc::clone(&reloading.serving),
         spool: Arc::clone(&rooms.spool),
         when_full: config.usage.when_full,
         unrouted: metrics.route("-"),
@@ -116,20 +109,9 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         access_log: access_log.clone(),
         listeners: config.listeners.iter().map(|listener| (listener.address, listener.name.as_str().into())).collect(),
         replays: Arc::clone(&rooms.replays),
-        authorization_server: authorization_server.map(|state| Local {
-            max_body_bytes: state.settings.max_body_bytes,
-            router: oauth::router(state),
-            outside: outside.handle().clone(),
-        }),
         ids: Ids::default(),
     };
-    let reloaded = assemble::Reloading {
-        rooms: rooms.clone(),
-        metrics: Arc::clone(&metrics),
-        serving: Arc::clone(&gateway.serving),
-        decider,
-    };
-    outside.spawn(lifecycle::reload_on_hangup(load, reloaded));
+    outside.spawn(lifecycle::reload_on_hangup(load, reloading));
     let background = Background::start(&outside, config, &rooms, movers, auth_listener, in_use, readiness.clone());
     let stopping = Stopping {
         background: Some(background).into(),
@@ -139,24 +121,6 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         readiness,
     };
     run(config, gateway, &certificates, &metrics, stopping)
-}
-
-/// The authorization server, if there is to be one.
-fn authorization_server(
-    config: &Config,
-    rooms: &Rooms,
-    outside: &Runtime,
-    metrics: &Metrics,
-) -> anyhow::Result<Option<oauth::State>> {
-    let (Some(settings), Some(keys)) = (&config.oauth, &rooms.signing_keys) else { return Ok(None) };
-    let facts = assemble::wallet_facts(config, rooms)?;
-    let events = oauth::Events::start(
-        rooms.store.clone(),
-        settings.events.enabled,
-        outside.handle(),
-        Arc::clone(&metrics.oauth),
-    );
-    Ok(Some(oauth::State::new(settings.clone(), Arc::clone(keys.set()), rooms.store.clone(), facts, events)))
 }
 
 /// Hands over to Pingora, which returns only to end the process.

@@ -1,7 +1,7 @@
 //! Nobody makes up an access token, and whatever our own key has signed is read or refused.
 #![no_main]
 
-use std::{collections::HashSet, str, sync::LazyLock, time::Duration};
+use std::{collections::HashSet, sync::LazyLock, time::Duration};
 
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -26,10 +26,10 @@ struct Scene {
 static SCENE: LazyLock<Scene> = LazyLock::new(|| {
     let pem = Algorithm::EdDsa.generate().expect("a key");
     let key = || SigningKey::from_pem(&pem).expect("our own key");
-    let revocations = Revocations::new(Duration::from_secs(60), Clock::manual());
+    let revocations = Revocations::new(Duration::from_mins(1), Clock::manual());
     revocations.publish(HashSet::new(), revocations.now());
     let keys = KeySet::new(vec![key()]);
-    let tokens = AccessTokens::new(keys.into(), "https://auth.example".into(), Duration::from_secs(900), revocations);
+    let tokens = AccessTokens::new(keys.into(), "https://auth.example".into(), Duration::from_mins(15), revocations);
     Scene { key: key(), tokens }
 });
 

@@ -40,7 +40,7 @@ pub struct AccessTokens {
     keys: Arc<KeySet>,
     issuer: String,
     lifetime: Duration,
-    revocations: Revocations,
+    revocations: Arc<Revocations>,
     genuine: Genuine<Arc<Token>>,
 }
 
@@ -92,13 +92,13 @@ impl AccessTokens {
     /// Takes the keys that sign, the name of who does, the longest that a token may live, and what tells which grants were
     /// taken back.
     #[must_use]
-    pub fn new(keys: Arc<KeySet>, issuer: String, lifetime: Duration, revocations: Revocations) -> Self {
+    pub fn new(keys: Arc<KeySet>, issuer: String, lifetime: Duration, revocations: Arc<Revocations>) -> Self {
         Self { keys, issuer, lifetime, revocations, genuine: Genuine::new(MAX_REMEMBERED) }
     }
 
     /// Which grants were taken back: whoever reads the database publishes them there.
     #[must_use]
-    pub fn revocations(&self) -> &Revocations {
+    pub fn revocations(&self) -> &Arc<Revocations> {
         &self.revocations
     }
 
@@ -149,8 +149,9 @@ impl AccessTokens {
             return Err(Denial::InvalidCredential("not_yet_valid"));
         }
         let grant = identity.access_token.as_ref().and_then(|token| token.grant);
+        let issued_at = identity.issued_at.unwrap_or(Timestamp(0));
         if let Some(grant) = grant
-            && self.revocations.include(grant)?
+            && self.revocations.include(grant, issued_at)?
         {
             return Err(Denial::InvalidCredential("revoked"));
         }

@@ -1,22 +1,29 @@
-//! Which neurons a route admits. Who calls has been proven by then.
+//! Which neurons a policy admits. Who calls has been proven by then.
 
 use crate::{
     chain::neurons::Neurons,
     config::NeuronPolicy,
     model::{
         decision::{Denial, Dependency},
-        hotkey::Hotkey,
+        identity::Subject,
     },
 };
 
-/// Whether a route's policy lets a hotkey in. The lists come first: they ask nobody.
+/// Whether a policy lets somebody in. The lists come first: they ask nobody.
 ///
-/// None is the gateway's own neuron, whose hotkey nobody has told us: it may call where nothing is asked of hotkeys.
-pub(super) fn admit(policy: &NeuronPolicy, neurons: Option<&Neurons>, hotkey: Option<&Hotkey>) -> Result<(), Denial> {
+/// The gateway's own neuron, whose hotkey nobody has told us, may call where nothing is asked of hotkeys.
+///
+/// # Errors
+/// [`Denial::NotEntitled`], and [`Denial::Unavailable`] when it is not known.
+pub fn admit(policy: &NeuronPolicy, neurons: Option<&Neurons>, subject: &Subject) -> Result<(), Denial> {
     let asks = policy.asks_neurons();
-    let Some(hotkey) = hotkey else {
-        let lists = policy.hotkeys.is_some() || !policy.deny_hotkeys.is_empty();
-        return if asks || lists { Err(Denial::NotEntitled("hotkey_not_listed")) } else { Ok(()) };
+    let hotkey = match subject {
+        Subject::Hotkey(hotkey) => hotkey,
+        Subject::OwnNeuron => {
+            let lists = policy.hotkeys.is_some() || !policy.deny_hotkeys.is_empty();
+            return if asks || lists { Err(Denial::NotEntitled("hotkey_not_listed")) } else { Ok(()) };
+        }
+        Subject::Evm(_) | Subject::Coldkey(_) => return Err(Denial::NotEntitled("no_neuron")),
     };
     if policy.deny_hotkeys.contains(hotkey) {
         return Err(Denial::NotEntitled("hotkey_denied"));
@@ -45,7 +52,11 @@ mod tests {
     use super::*;
     use crate::{
         chain::cache::Clock,
-        model::neuron::{NetUid, Neuron, Subnet},
+        model::{
+            address::EvmAddress,
+            hotkey::Hotkey,
+            neuron::{NetUid, Neuron, Subnet},
+        },
     };
 
     const SUBNET: NetUid = NetUid(2);
@@ -92,7 +103,7 @@ mod tests {
             (NeuronPolicy { deny_hotkeys: listed(&[MINER]), ..anybody() }, MINER, Some("hotkey_denied")),
             (NeuronPolicy { deny_hotkeys: listed(&[MINER]), ..anybody() }, VALIDATOR, None),
         ] {
-            let admitted = admit(&policy, Some(&known), Some(&hotkey));
+            let admitted = admit(&policy, Some(&known), &Subject::Hotkey(hotkey));
             assert_eq!(admitted, expected.map_or(Ok(()), |reason| Err(Denial::NotEntitled(reason))), "{policy:?}");
         }
     }
@@ -100,14 +111,20 @@ mod tests {
     #[test]
     fn a_neuron_without_a_hotkey_is_admitted_where_nothing_is_asked() {
         let known = neurons(true);
-        assert_eq!(admit(&anybody(), Some(&known), None), Ok(()));
+        assert_eq!(admit(&anybody(), Some(&known), &Subject::OwnNeuron), Ok(()));
+        let account = Subject::Evm(EvmAddress([1; 20]));
+        assert_eq!(admit(&anybody(), Some(&known), &account), Err(Denial::NotEntitled("no_neuron")));
         for policy in [
             NeuronPolicy { registered: true, ..anybody() },
             NeuronPolicy { min_stake: 1, ..anybody() },
             NeuronPolicy { hotkeys: Some([VALIDATOR].into()), ..anybody() },
             NeuronPolicy { deny_hotkeys: [MINER].into(), ..anybody() },
         ] {
-            assert_eq!(admit(&policy, Some(&known), None), Err(Denial::NotEntitled("hotkey_not_listed")), "{policy:?}");
+            assert_eq!(
+                admit(&policy, Some(&known), &Subject::OwnNeuron),
+                Err(Denial::NotEntitled("hotkey_not_listed")),
+                "{policy:?}"
+            );
         }
     }
 
@@ -115,10 +132,16 @@ mod tests {
     fn what_is_not_known_is_neither_yes_nor_no() {
         let unknown = neurons(false);
         let refused = Err(Denial::Unavailable(Dependency::Neurons));
-        assert_eq!(admit(&NeuronPolicy { registered: true, ..anybody() }, Some(&unknown), Some(&MINER)), refused);
-        assert_eq!(admit(&NeuronPolicy { min_stake: 1, ..anybody() }, Some(&unknown), Some(&MINER)), refused);
-        assert_eq!(admit(&anybody(), Some(&unknown), Some(&MINER)), Ok(()));
-        assert_eq!(admit(&NeuronPolicy { registered: true, ..anybody() }, None, Some(&MINER)), refused);
-        assert_eq!(admit(&anybody(), None, Some(&MINER)), Ok(()), "nobody has to be asked");
+        assert_eq!(
+            admit(&NeuronPolicy { registered: true, ..anybody() }, Some(&unknown), &Subject::Hotkey(MINER)),
+            refused
+        );
+        assert_eq!(
+            admit(&NeuronPolicy { min_stake: 1, ..anybody() }, Some(&unknown), &Subject::Hotkey(MINER)),
+            refused
+        );
+        assert_eq!(admit(&anybody(), Some(&unknown), &Subject::Hotkey(MINER)), Ok(()));
+        assert_eq!(admit(&NeuronPolicy { registered: true, ..anybody() }, None, &Subject::Hotkey(MINER)), refused);
+        assert_eq!(admit(&anybody(), None, &Subject::Hotkey(MINER)), Ok(()), "nobody has to be asked");
     }
 }

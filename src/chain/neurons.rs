@@ -36,20 +36,17 @@ use crate::model::{
 
 /// The tables.
 pub struct Neurons {
-    subnets: HashMap<NetUid, Slot>,
+    subnets: HashMap<NetUid, Arc<Slot>>,
     /// How long a table is believed after it was read.
     stale_for: Duration,
     /// How long a table is believed that is read again and again of the same block.
     stalled_for: Duration,
     /// How long after it was read a table is believed where it says nothing of a hotkey.
     absent_for: Duration,
-    /// Whether somebody wants to know who is registered.
-    registered: AtomicBool,
     look_ups: Option<LookUps>,
     /// The source's questions, if it counts them.
     questions: Option<Arc<Calls>>,
     clock: Clock,
-    started: Instant,
 }
 
 /// Single hotkeys' keys. None instead of a hotkey: the one of the source's own wallet.
@@ -65,8 +62,12 @@ struct Slot {
     /// When the last reading that has ended, well or not, was begun.
     ended: watch::Sender<Option<Instant>>,
     readings: Calls,
+    /// Whether somebody wants to know who is registered.
+    registered: AtomicBool,
     /// The version of the chain's runtime; 0: the source does not say.
     spec_version: AtomicU64,
+    /// Since when it is wanted.
+    since: Instant,
 }
 
 /// A table, and since when it is known.
@@ -83,7 +84,7 @@ struct Table {
 pub struct Glance<'a> {
     /// Which.
     pub netuid: NetUid,
-    /// How long ago the table was read; if there is none, how long ago the gateway started.
+    /// How long ago the table was read; if there is none, for how long it has been wanted.
     pub age: Duration,
     /// The table's block; 0 if there is none.
     pub block: u64,
@@ -107,18 +108,28 @@ impl Neurons {
     /// after it was read; then nobody is admitted by it.
     #[must_use]
     pub fn new(netuids: impl IntoIterator<Item = NetUid>, stale_for: Duration, clock: Clock) -> Self {
-        let subnets = netuids.into_iter().map(|netuid| (netuid, Slot::default())).collect();
+        let slot = || Arc::new(Slot::new(clock.now()));
+        let subnets = netuids.into_iter().map(|netuid| (netuid, slot())).collect();
         Self {
             subnets,
             stale_for,
             stalled_for: stale_for,
             absent_for: stale_for,
-            registered: AtomicBool::new(false),
             look_ups: None,
             questions: None,
-            started: clock.now(),
             clock,
         }
+    }
+
+    /// Shares with others what they know, and will know, of the subnets that both have.
+    #[must_use]
+    pub fn sharing(mut self, others: &Self) -> Self {
+        for (netuid, slot) in &mut self.subnets {
+            if let Some(known) = others.subnets.get(netuid) {
+                *slot = Arc::clone(known);
+            }
+        }
+        self
     }
 
     /// A table is believed for so long that is read again and again of the same block. By our own clock: what a chain
@@ -151,10 +162,12 @@ impl Neurons {
         self
     }
 
-    /// Has it read from now on who is registered, not only who has published which key.
-    pub fn want_registered(&self) {
-        if !self.registered.swap(true, Relaxed) {
-            self.subnets.values().for_each(|slot| slot.wake.notify_one());
+    /// Has it read from now on who is registered in a subnet, not only who has published which key.
+    pub fn want_registered(&self, netuid: NetUid) {
+        if let Some(slot) = self.subnets.get(&netuid)
+            && !slot.registered.swap(true, Relaxed)
+        {
+            slot.wake.notify_one();
         }
     }
 
@@ -228,7 +241,7 @@ impl Neurons {
             let table = slot.table.load();
             Glance {
                 netuid: *netuid,
-                age: now.saturating_duration_since(table.as_ref().map_or(self.started, |table| table.at)),
+                age: now.saturating_duration_since(table.as_ref().map_or(slot.since, |table| table.at)),
                 block: table.as_ref().map_or(0, |table| table.subnet.block),
                 keys: table.as_ref().map_or(0, |table| table.subnet.keys.len()),
                 spec_version: slot.spec_version.load(Relaxed),
@@ -288,20 +301,20 @@ impl Neurons {
 
 const UNAVAILABLE: Denial = Denial::Unavailable(Dependency::Neurons);
 
-impl Default for Slot {
-    fn default() -> Self {
+impl Slot {
+    fn new(since: Instant) -> Self {
         Self {
             table: ArcSwapOption::empty(),
             wake: Notify::new(),
             asked: Mutex::default(),
             ended: watch::Sender::new(None),
             readings: Calls::default(),
+            registered: AtomicBool::new(false),
             spec_version: AtomicU64::new(0),
+            since,
         }
     }
-}
 
-impl Slot {
     /// A block of 0 is one that the source did not name, and counts as a new one.
     fn replace(&self, subnet: Subnet, at: Instant, now: Instant) {
         let before = self.table.load();

@@ -1,8 +1,9 @@
 //! Pylon, the service that reads the chain of neurons for others (nexus.md section 4).
 //!
-//! A Pylon identity belongs to one subnet. Asked for another, versions from 2.0 on answer 308 to the right one; followed,
-//! that would admit the neurons of a subnet that nobody configured. So no redirect is followed, and what the identity
-//! belongs to is asked before the first table, and again after every failure.
+//! A Pylon identity belongs to one subnet, so each subnet is asked for as an identity of its own. Asked for another,
+//! versions from 2.0 on answer 308 to the right one; followed, that would admit the neurons of a subnet that nobody
+//! configured. So no redirect is followed, and what the identity belongs to is asked before the first table, and again
+//! after every failure.
 
 pub mod generate;
 
@@ -16,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use reqwest::{Client, StatusCode, Url, header::HeaderValue};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -49,7 +51,7 @@ pub struct Options {
     pub http: http::Options,
 }
 
-/// Pylon. Clones share everything.
+/// Pylon, asked as one identity. Clones share everything.
 #[derive(Clone)]
 pub struct Pylon(Arc<Shared>);
 
@@ -61,6 +63,41 @@ struct Shared {
     timeout: String,
     /// Whether the identity is known to belong to the subnet that is asked for.
     verified: AtomicBool,
+}
+
+/// Who is asked for which subnet. Clones share it.
+#[derive(Clone, Default)]
+pub struct Identities(Arc<ArcSwap<HashMap<NetUid, Pylon>>>);
+
+impl Identities {
+    /// From now on these are asked, and no others.
+    pub fn replace(&self, identities: HashMap<NetUid, Pylon>) {
+        self.0.store(Arc::new(identities));
+    }
+
+    /// Single hotkeys, remembered. The next table has whoever came, so "there is none" counts for long, and a key
+    /// only until that table is there.
+    #[must_use]
+    pub fn look_ups(&self, refresh: Duration, timeout: Duration, clock: Clock, handle: Handle) -> LookUps {
+        let options = cache::Options {
+            capacity: 50_000,
+            fresh_for: refresh,
+            stale_for: refresh,
+            negative_for: Duration::from_mins(10),
+            retry_after: Duration::from_secs(5),
+            fetch_timeout: timeout,
+            wait: timeout.saturating_add(Duration::from_secs(1)),
+            ..cache::Options::default()
+        };
+        let identities = self.clone();
+        Cache::new(Dependency::Neurons, options, clock, handle, move |(netuid, hotkey)| {
+            let pylon = identities.0.load().get(&netuid).cloned();
+            Box::pin(async move {
+                let nobody = || mismatch(format!("no identity belongs to subnet {netuid}"));
+                pylon.ok_or_else(nobody)?.key(netuid, hotkey).await
+            })
+        })
+    }
 }
 
 /// The token cannot stand in a header, or the client cannot be built.
@@ -139,27 +176,6 @@ impl Pylon {
         }
     }
 
-    /// Single hotkeys, remembered. The next table has whoever came, so "there is none" counts for long, and a key
-    /// only until that table is there.
-    #[must_use]
-    pub fn look_ups(&self, refresh: Duration, timeout: Duration, clock: Clock, handle: Handle) -> LookUps {
-        let options = cache::Options {
-            capacity: 50_000,
-            fresh_for: refresh,
-            stale_for: refresh,
-            negative_for: Duration::from_mins(10),
-            retry_after: Duration::from_secs(5),
-            fetch_timeout: timeout,
-            wait: timeout.saturating_add(Duration::from_secs(1)),
-            ..cache::Options::default()
-        };
-        let pylon = self.clone();
-        Cache::new(Dependency::Neurons, options, clock, handle, move |(netuid, hotkey)| {
-            let pylon = pylon.clone();
-            Box::pin(async move { pylon.key(netuid, hotkey).await })
-        })
-    }
-
     /// Whether the identity belongs to the subnet.
     async fn verify(&self, netuid: NetUid) -> Result<(), Failed> {
         let (status, body) = self.get(self.path(&["identities"])?).await?;
@@ -170,7 +186,7 @@ impl Pylon {
         if status != StatusCode::OK {
             return Err(refused(status));
         }
-        let Object(Identities { identities }) = read(&body)?;
+        let Object(Listed { identities }) = read(&body)?;
         let identity = &self.0.identity;
         match identities.get(identity) {
             Some(found) if *found == u64::from(netuid.0) => Ok(()),
@@ -277,7 +293,7 @@ fn registered(name: &str, entry: &Value) -> Option<(Hotkey, Neuron)> {
 }
 
 #[derive(Deserialize)]
-struct Identities {
+struct Listed {
     identities: HashMap<String, u64>,
 }
 

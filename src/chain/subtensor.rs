@@ -4,6 +4,7 @@
 //! is understood as far as it says the same things. subxt does the decoding; the connection is ours (`wire`), because
 //! it must have limits, must not name its address, and has to say what went wrong in our words.
 
+pub mod link;
 pub mod owners;
 pub mod serve;
 pub mod table;
@@ -78,13 +79,7 @@ impl Node {
     /// # Errors
     /// When there is no connection, or it is another chain's, or the node is still catching up.
     pub async fn connect(&self) -> Result<Subtensor, Failed> {
-        let wire = Arc::new(Wire::connect(&self.way, &self.options, Arc::clone(&self.questions)).await?);
-        let rpc = RpcClient::new(Arc::clone(&wire));
-        // Not the default: nodes in public serve the old methods best.
-        let backend = LegacyBackend::builder().storage_page_size(PAGE).build(rpc.clone());
-        let client = OnlineClient::from_backend_with_config(self.config.clone(), Arc::new(backend)).await;
-        let client = client.map_err(|error| Failed::from(wire.explain(&error)))?;
-        let chain = Subtensor { client, methods: LegacyRpcMethods::new(rpc), wire };
+        let chain = self.client(Wire::connect(&self.way, &self.options, Arc::clone(&self.questions)).await?).await?;
         if let Some(expected) = self.options.genesis_hash
             && chain.client.genesis_hash().0 != expected
         {
@@ -93,6 +88,24 @@ impl Node {
         }
         chain.check_health().await?;
         Ok(chain)
+    }
+
+    /// Another client over the connection of this one, for somebody who asks at the same time.
+    ///
+    /// # Errors
+    /// When the node does not answer.
+    pub(super) async fn beside(&self, chain: &Subtensor) -> Result<Subtensor, Failed> {
+        self.client(chain.wire.another()).await
+    }
+
+    async fn client(&self, wire: Wire) -> Result<Subtensor, Failed> {
+        let wire = Arc::new(wire);
+        let rpc = RpcClient::new(Arc::clone(&wire));
+        // Not the default: nodes in public serve the old methods best.
+        let backend = LegacyBackend::builder().storage_page_size(PAGE).build(rpc.clone());
+        let client = OnlineClient::from_backend_with_config(self.config.clone(), Arc::new(backend)).await;
+        let client = client.map_err(|error| Failed::from(wire.explain(&error)))?;
+        Ok(Subtensor { client, methods: LegacyRpcMethods::new(rpc), wire })
     }
 }
 
@@ -139,14 +152,32 @@ impl Subtensor {
     /// # Errors
     /// When the node does not answer, does not know the block, or answers with another.
     pub async fn at(&self, block: H256) -> Result<AtBlock, Failed> {
+        let number = self.number_of(block).await?;
+        self.at_known(block, number).await
+    }
+
+    /// The same for a block whose number is known.
+    pub(super) async fn at_known(&self, block: H256, number: u64) -> Result<AtBlock, Failed> {
+        self.client.at_block_hash_and_number(block, number).await.map_err(|error| self.explain(&error))
+    }
+
+    /// The number of a block.
+    ///
+    /// # Errors
+    /// As [`Self::at`].
+    pub(super) async fn number_of(&self, block: H256) -> Result<u64, Failed> {
         let header = self.methods.chain_get_header(Some(block)).await.map_err(|error| self.explain(&error))?;
         let header =
             header.ok_or_else(|| Failed::new(Fault::Malformed, "the node does not know the block it named"))?;
         if BlakeTwo256.hash(&header.encode()) != block && self.named(header.number).await? != Some(block) {
             return Err(Failed::new(Fault::Malformed, "the node answered with another block than was asked for"));
         }
-        let at = self.client.at_block_hash_and_number(block, header.number).await;
-        at.map_err(|error| self.explain(&error))
+        Ok(header.number)
+    }
+
+    /// Whether both ask over the same connection.
+    pub(super) fn shares_connection(&self, other: &Self) -> bool {
+        self.wire.shares_connection(&other.wire)
     }
 
     /// What the node calls its block with this number: for chains whose blocks are not called by the BLAKE2 hash of their

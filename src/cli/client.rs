@@ -46,6 +46,9 @@ pub enum Command {
 pub struct Create {
     /// What users are told.
     name: String,
+    /// Its client id, if it is written into a program: letters, digits, `-`, `.` and `_`. Default: a random one.
+    #[arg(long, value_parser = client_id)]
+    id: Option<String>,
     /// It runs on a server and can keep a secret, which is printed once.
     #[arg(long)]
     confidential: bool,
@@ -110,6 +113,15 @@ pub fn run(command: Command, config: &Config) -> anyhow::Result<()> {
     })
 }
 
+/// A part of what RFC 6749 appendix A.1 allows: what can stand in an address and on a command line as it is.
+fn client_id(text: &str) -> Result<String, String> {
+    let fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    if (1..=100).contains(&text.len()) && text.bytes().all(fine) {
+        return Ok(text.to_owned());
+    }
+    Err("it must be of letters, digits, '-', '.' and '_', and not longer than 100".to_owned())
+}
+
 impl Create {
     async fn register(self, store: &Store, production: bool) -> anyhow::Result<String> {
         let method = match self.wallet {
@@ -126,7 +138,14 @@ impl Create {
             allowed_sign_methods: vec![method.to_owned()],
             rate_limit: self.rate_limit,
         };
-        let (client, secret) = registration.into_client(production).await.map_err(explained)?;
+        let (mut client, secret) = registration.into_client(production).await.map_err(explained)?;
+        if let Some(id) = self.id {
+            // A deactivated client keeps its id.
+            if store.client(&id).await?.is_some() {
+                bail!("there is a client {id} already");
+            }
+            client.id = id;
+        }
         store.insert_client(&client).await.context("registering the client")?;
         Ok(shown(&client.id, secret.as_ref()))
     }

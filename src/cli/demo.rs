@@ -1,13 +1,16 @@
-//! `tollgate demo`: a paid request goes through, is charged for, and can be explained.
+//! `tollgate demo`: a paid request goes through, is charged for, and can be explained; and somebody signs in.
 //!
 //! Starts a gateway (this same program, with a configuration of its own in a temporary directory) and a small paid
-//! service behind it, gives a holder ten credits, and shows the way of a request with lines to try by hand. With
-//! `--check` it walks the way itself and fails at the first step that goes differently: nothing in it is pretended.
+//! service behind it, gives a holder ten credits, registers the clients of `examples/`, and shows the way of a request and
+//! of a sign-in with lines to try by hand. With `--check` it walks both itself and fails at the first step that goes
+//! differently: nothing in it is pretended.
 
 mod service;
+mod sign_in;
 mod walk;
 
 use std::{
+    fmt::Write as _,
     io::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -17,6 +20,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::on_runtime;
 
@@ -29,6 +33,9 @@ pub struct Options {
     /// The gateway's port; the service takes the next one, the admin listener the one after.
     #[arg(long, default_value_t = 8402)]
     port: u16,
+    /// A node of Bittensor's chain, as `wss://entrypoint-finney.opentensor.ai`, so that Bittensor wallets can sign in too.
+    #[arg(long, value_name = "URL")]
+    subtensor: Option<String>,
 }
 
 /// Everything the demo has running.
@@ -55,11 +62,17 @@ const CREDITS: u64 = 10;
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let directory = Directory::make()?;
     let secret = service::Secret::make()?;
+    if !options.check {
+        for port in options.port..=options.port.saturating_add(2) {
+            let bound = std::net::TcpListener::bind(loopback(port));
+            bound.with_context(|| format!("port {port} is needed; others can be had with --port"))?;
+        }
+    }
     on_runtime(async {
         let listen = if options.check { loopback(0) } else { loopback(options.port.saturating_add(1)) };
         let service = service::start(listen, &secret).await.context("starting the service")?;
-        let stage = Stage::set(options, &directory.0, service, &secret)?;
-        if options.check { walk::check(&stage, &secret).await } else { explain(&stage).await }
+        let mut stage = Stage::set(options, &directory.0, service, &secret)?;
+        if options.check { walk::check(&mut stage, &secret).await } else { explain(&mut stage).await }
     })
 }
 
@@ -98,12 +111,19 @@ impl Stage {
         } else {
             (loopback(options.port), loopback(options.port.saturating_add(2)))
         };
-        std::fs::write(directory.join("tollgate.toml"), configuration(directory, gateway, admin))?;
+        let mut configuration = configuration(directory, gateway, admin);
+        if let Some(url) = &options.subtensor {
+            writeln!(configuration, "\n[subtensor]\nurl = {url:?}")?;
+        }
+        std::fs::write(directory.join("tollgate.toml"), configuration)?;
         std::fs::write(directory.join("key"), service::random_base64()?)?;
         std::fs::write(directory.join("service-token"), secret.token())?;
 
         let command = |arguments: &[&str]| tollgate(&program, directory, arguments);
         command(&["key", "generate"])?;
+        for registration in sign_in::registrations() {
+            command(&registration)?;
+        }
         command(&["credits", "grant", HOLDER, PLAN, &CREDITS.to_string()])?;
         let endpoint = format!("http://{service}/v1/(.*)");
         let bearer = directory.join("service-token").display().to_string();
@@ -141,10 +161,12 @@ impl Stage {
     }
 
     /// Waits until the gateway says that it is ready.
-    async fn ready(&self) -> anyhow::Result<()> {
+    async fn ready(&mut self) -> anyhow::Result<()> {
         let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(30) {
-            if service::fetch(self.admin, "/readyz").await.is_ok_and(|answer| answer.status == 200) {
+        let host = self.admin.to_string();
+        while begun.elapsed() < Duration::from_secs(30) && self.child.try_wait()?.is_none() {
+            let answer = service::Request::get("/readyz", &host).send(self.admin).await;
+            if answer.is_ok_and(|answer| answer.status == 200) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -215,6 +237,7 @@ allow = ["127.0.0.0/8"]
 public_url = "http://localhost:{port}"
 production = false
 demo = true
+resources = ["{}"]
 
 [oauth.limits]
 requests = 300
@@ -229,22 +252,33 @@ upstream = "authorization-server"
 name = "paid"
 upstream = "token"
 accepts = ["nevermined"]
-"#
+"#,
+        sign_in::EXAMPLE_API
     )
 }
 
 /// Shows what to try, and keeps everything running until interrupted.
-async fn explain(stage: &Stage) -> anyhow::Result<()> {
+async fn explain(stage: &mut Stage) -> anyhow::Result<()> {
+    // Whatever ends us, the gateway must not go on without us.
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut hung_up = signal(SignalKind::hangup())?;
     stage.ready().await?;
-    let Stage { gateway, service, directory, program, token, .. } = stage;
+    let Stage { gateway, service, directory, program, token, .. } = &*stage;
     let directory = directory.display();
     std::fs::write(stage.directory.join("token"), token)?;
     let program = program.display();
     let port = gateway.port();
     let text = format!(
         r#"
-tollgate listens on http://{gateway}; behind it is a paid service on http://{service}.
-{HOLDER} has {CREDITS} credits. Try, in another terminal:
+SIGN IN, in a browser, with a wallet or with none:
+
+  http://localhost:{port}/
+
+A throw-away development key signs for those who have no wallet. The programs in examples/ can sign in here too.
+
+PAY FOR A REQUEST, in another terminal. tollgate listens on http://{gateway}; behind it is a paid service on
+http://{service}, and {HOLDER} has {CREDITS} credits:
 
   TOKEN=$(cat {directory}/token)
 
@@ -268,12 +302,14 @@ tollgate listens on http://{gateway}; behind it is a paid service on http://{ser
   {program} --config {directory}/tollgate.toml usage list
   {program} --config {directory}/tollgate.toml usage sum
 
-  # And in a browser: sign in with a wallet, or without one, with a throw-away development key.
-  http://localhost:{port}/
-
 Press Ctrl-C to end.
 "#
     );
     std::io::stdout().lock().write_all(text.as_bytes())?;
-    tokio::signal::ctrl_c().await.context("waiting for Ctrl-C")
+    tokio::select! {
+        _ = interrupted.recv() => {}
+        _ = terminated.recv() => {}
+        _ = hung_up.recv() => {}
+    }
+    Ok(())
 }

@@ -6,10 +6,12 @@ use ipnet::IpNet;
 
 use super::{
     context::Found,
+    neurons::NeuronPolicy,
     reader::Section,
     route::Compatibility,
     value::{Parse, Raw},
 };
+use crate::model::neuron::NetUid;
 
 /// The endpoint that says whether a client certificate is a neuron's (nexus.md section 1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,16 +26,19 @@ pub struct AuthRequest {
     pub compatibility: Compatibility,
     /// `health_path`: answers 200 instead of deciding. Default `/healthz`.
     pub health_path: String,
+    /// `[auth_request.neurons]`: which neurons may pass. Default: all with a published key.
+    pub neurons: NeuronPolicy,
 }
 
 impl AuthRequest {
-    /// On if anything asks for it. The keys of neurons come from `[neurons]`.
-    pub(super) fn read(section: &Section<'_>) -> Option<Self> {
+    /// On if anything asks for it. The keys of neurons come from `[neurons]`, and `subnet` is the one named there.
+    pub(super) fn read(section: &Section<'_>, subnet: Option<NetUid>) -> Option<Self> {
         let context = section.context;
         let address = section.optional::<ListenAddress>("address", &["NEXUS_AUTH_LISTEN_ADDR"]);
         let trusted = section.list::<IpNet>("trusted_peers", &["TOLLGATE_AUTH_TRUSTED_PEERS"]);
         let compatibility = section.optional::<Compatibility>("compatibility", &["TOLLGATE_COMPATIBILITY"]);
         let health_path = section.optional::<String>("health_path", &[]);
+        let neurons = NeuronPolicy::read(&section.section("neurons"), subnet, false);
         if section.present() && address.is_none() && !section.has("address") {
             section.mistake("address", "is missing");
         }
@@ -61,6 +66,7 @@ impl AuthRequest {
                 .map_or_else(this_machine, |list| list.into_iter().map(|found| found.value).collect()),
             compatibility: compatibility.map_or(Compatibility::Standard, |found| found.value),
             health_path: health_path.map_or_else(|| "/healthz".into(), |found| found.value),
+            neurons,
         })
     }
 }

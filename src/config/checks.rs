@@ -9,8 +9,9 @@ use super::{
     Config,
     context::{Context, Spot},
     listener::{ClientCertificates, Listener, Written},
+    neurons::{NeuronPolicy, NeuronSource},
     reader::Section,
-    route::{CredentialKind, NeuronPolicy, Route, RouteTarget},
+    route::{CredentialKind, Route, RouteTarget},
 };
 use crate::model::credits::CreditSource;
 
@@ -180,6 +181,20 @@ fn check_sources(config: &Config, places: &Places<'_>) {
     if config.marketplace.is_some() && !chain && !root.context.drop_in() {
         root.mistake("chain", "is missing: the credits of the marketplace's services are on chain");
     }
+    if let (Some(neurons), Some(pylon)) = (&config.neurons, &config.pylon)
+        && pylon.subnets.contains_key(&neurons.netuid)
+    {
+        let message = format!("subnet {} is that of [neurons], for which `identity` is asked", neurons.netuid);
+        root.context.mistake(&root.spot_below("pylon", "subnet"), message);
+    }
+    for (route, section) in config.routes.iter().zip(&places.routes) {
+        if let Some(policy) = &route.neurons {
+            check_identity(config, policy, root.context, &section.spot_below("neurons", "netuid"));
+        }
+    }
+    if let Some(settings) = &config.auth_request {
+        check_identity(config, &settings.neurons, root.context, &root.spot_below("auth_request", "neurons"));
+    }
     // With another mistake, that one may be the reason.
     if config.auth_request.is_some() && config.neurons.is_none() && root.context.no_mistakes() {
         root.mistake("auth_request", "needs a [neurons] section: whose certificates are good");
@@ -197,6 +212,20 @@ fn check_sources(config: &Config, places: &Places<'_>) {
             let message = "needs a [[route]] with `upstream = \"token\"`: it answers as that route would";
             root.mistake("introspection", message);
         }
+    }
+}
+
+/// Pylon answers an identity for its own subnet alone.
+fn check_identity(config: &Config, policy: &NeuronPolicy, context: &Context<'_>, at: &Spot) {
+    let (Some(neurons), Some(pylon)) = (&config.neurons, &config.pylon) else { return };
+    let netuid = policy.netuid;
+    if neurons.source == NeuronSource::Pylon && pylon.identity_of(netuid, neurons.netuid).is_none() {
+        let (name, own) = (&pylon.identity.name, neurons.netuid);
+        let message = format!(
+            "Pylon's identity {name:?} is asked about subnet {own} alone: subnet {netuid} needs a [[pylon.subnet]] with \
+             an identity of its own"
+        );
+        context.mistake(at, message);
     }
 }
 

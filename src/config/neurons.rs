@@ -1,9 +1,16 @@
-//! `[neurons]`, `[pylon]` and `[subtensor]`: which subnet's neurons are known, and who says so.
+//! `[neurons]`, `[pylon]` and `[subtensor]`: which subnets' neurons are known, and who says so.
 
-use std::{path::PathBuf, time::Duration};
+mod policy;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use url::Url;
 
+pub use self::policy::NeuronPolicy;
 use super::{
     chain::PrivateUrl,
     context::{Context, Found},
@@ -14,10 +21,10 @@ use super::{
 };
 use crate::model::{address::hex_decode, neuron::NetUid, secret::Secret};
 
-/// The subnet whose neurons may call.
+/// The subnets whose neurons may call.
 #[derive(Clone, Debug)]
 pub struct Neurons {
-    /// `netuid`.
+    /// `netuid`: the subnet of those who name none.
     pub netuid: NetUid,
     /// `source`: `pylon` or `subtensor`. Default: the one that has a section.
     pub source: NeuronSource,
@@ -44,14 +51,23 @@ pub enum NeuronSource {
 pub struct Pylon {
     /// `url`: its base; `/api/v1/…` is ours to add.
     pub url: Url,
-    /// `identity`: the name under which Pylon knows the wallet.
-    pub identity: String,
-    /// `token` or `token_file`: the identity's bearer token. None: for a Pylon before 2.0, which knows none.
-    pub token: Option<Secret>,
+    /// `identity` and its token: who is asked for the subnet of `[neurons]`.
+    pub identity: PylonIdentity,
+    /// `[[pylon.subnet]]`: who is asked for other subnets.
+    pub subnets: BTreeMap<NetUid, PylonIdentity>,
     /// `timeout`: of one question, all included. Default 5 s.
     pub timeout: Duration,
     /// `ca`: a PEM bundle trusted for Pylon besides the system's.
     pub ca: Option<PathBuf>,
+}
+
+/// An identity of Pylon's, which belongs to one subnet.
+#[derive(Clone, Debug)]
+pub struct PylonIdentity {
+    /// `identity`: the name under which Pylon knows the wallet.
+    pub name: String,
+    /// `token` or `token_file`: its bearer token. None: for a Pylon before 2.0, which knows none.
+    pub token: Option<Secret>,
 }
 
 /// A node of the chain. Where there is no file and the auth gateway's environment, `NETWORK` has one.
@@ -152,6 +168,7 @@ impl Pylon {
         let token = section.secret("token", Some(TOKEN));
         let timeout = section.or("timeout", Timeout(Duration::from_secs(5))).0;
         let ca = read_ca(section, "ca", &[]);
+        let subnets = other_identities(section, identity.as_ref().map(|found| found.value.0.as_str()));
         for (key, given) in [("url", url.is_some()), ("identity", identity.is_some())] {
             if section.present() && !given && !section.has(key) {
                 section.mistake(key, "is missing");
@@ -186,8 +203,44 @@ impl Pylon {
             let at = section.spot("token");
             section.context.warn(format!("{at} is not set: only a Pylon before version 2.0 answers without"));
         }
-        Some(Self { url, identity, token, timeout, ca })
+        Some(Self { url, identity: PylonIdentity { name: identity, token }, subnets, timeout, ca })
     }
+
+    /// Who is asked for a subnet, where `default` is that of `[neurons]`. None: nobody.
+    #[must_use]
+    pub fn identity_of(&self, netuid: NetUid, default: NetUid) -> Option<&PylonIdentity> {
+        if netuid == default { Some(&self.identity) } else { self.subnets.get(&netuid) }
+    }
+}
+
+/// `[[pylon.subnet]]`.
+fn other_identities(section: &Section<'_>, first: Option<&str>) -> BTreeMap<NetUid, PylonIdentity> {
+    let mut written = section.sections("subnet");
+    if written.is_empty() {
+        // So that its keys are known.
+        written.push(section.section("subnet"));
+    }
+    let mut subnets = BTreeMap::new();
+    let mut names: BTreeSet<String> = first.map(str::to_owned).into_iter().collect();
+    for subnet in written {
+        let netuid = subnet.optional::<NetUid>("netuid", &[]);
+        let name = subnet.optional::<IdentityName>("identity", &[]);
+        let token = subnet.secret("token", None);
+        for (key, given) in [("netuid", netuid.is_some()), ("identity", name.is_some())] {
+            if subnet.present() && !given && !subnet.has(key) {
+                subnet.mistake(key, "is missing");
+            }
+        }
+        let (Ok(token), Some(netuid), Some(name)) = (token, netuid, name) else { continue };
+        let identity = PylonIdentity { name: name.value.0, token: token.map(|found| found.value) };
+        if !names.insert(identity.name.clone()) {
+            section.context.mistake(&name.at, "is named twice: an identity belongs to one subnet");
+        }
+        if subnets.insert(netuid.value, identity).is_some() {
+            section.context.mistake(&netuid.at, format!("is named twice: who is asked for subnet {}?", netuid.value));
+        }
+    }
+    subnets
 }
 
 impl Subtensor {

@@ -7,9 +7,9 @@ use http::{HeaderValue, Method};
 pub use self::{
     access_token::AccessTokenPolicy,
     cors::{Cors, Origins},
-    neurons::NeuronPolicy,
 };
 use super::{
+    neurons::NeuronPolicy,
     oauth::OAuth,
     reader::Section,
     upstream::Upstream,
@@ -19,7 +19,6 @@ use crate::model::{did::Did, neuron::NetUid};
 
 mod access_token;
 mod cors;
-mod neurons;
 
 /// One kind of request. The first route of the file that has the request's host, path and method is the one.
 #[derive(Clone, Debug)]
@@ -169,11 +168,11 @@ impl Route {
         }
     }
 
-    /// `netuid` is the subnet of `[neurons]`.
+    /// `subnet` is the one of `[neurons]`.
     pub(super) fn read(
         section: &Section<'_>,
         upstreams: &[Upstream],
-        netuid: Option<NetUid>,
+        subnet: Option<NetUid>,
         oauth: Option<&OAuth>,
     ) -> Option<Self> {
         let name = section.required::<String>("name", &[]);
@@ -189,7 +188,9 @@ impl Route {
         let services: Vec<Did> = section.values("services", &[]);
         let open_endpoints = section.or("open_endpoints", false);
         let cors = section.section("cors");
-        let neurons = NeuronPolicy::read(&section.section("neurons"), &accepts, netuid);
+        let by_signature = accepts.iter().any(|kind| kind.is_signature());
+        let neurons = NeuronPolicy::read(&section.section("neurons"), subnet, by_signature);
+        let neurons = accepts.iter().any(|kind| kind.proves_neuron()).then_some(neurons);
         let access_token = AccessTokenPolicy::read(&section.section("access_token"), &accepts, oauth);
         let route = Self {
             hosts,

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use super::{
     Config, DatabaseTarget, NeuronSource,
     listener::ClientCertificates,
-    route::{AccessTokenPolicy, Compatibility, CredentialKind, HostPattern, NeuronPolicy, Route, RouteTarget},
+    neurons::NeuronPolicy,
+    route::{AccessTokenPolicy, Compatibility, CredentialKind, HostPattern, Route, RouteTarget},
 };
 
 impl Config {
@@ -49,7 +50,8 @@ impl Config {
                 Compatibility::Standard | Compatibility::Nevermined => "",
             };
             let peers: Vec<_> = auth_request.trusted_peers.iter().map(ToString::to_string).collect();
-            let protocol = format!("X-Client-Cert from {}{verdicts}", peers.join(", "));
+            let who = neurons(&auth_request.neurons);
+            let protocol = format!("X-Client-Cert from {}, {who}{verdicts}", peers.join(", "));
             rows.push(vec!["auth_request".into(), auth_request.address.to_string(), protocol]);
         }
         if let Some(address) = self.oauth.as_ref().and_then(|oauth| oauth.admin_address) {
@@ -96,11 +98,17 @@ impl Config {
         }
         if let Some(neurons) = &self.neurons {
             let source = match (neurons.source, &self.pylon, &self.subtensor) {
-                (NeuronSource::Pylon, Some(pylon), _) => format!("Pylon {} as {}", pylon.url, pylon.identity),
+                (NeuronSource::Pylon, Some(pylon), _) => {
+                    let identity = |netuid| pylon.identity_of(netuid, neurons.netuid);
+                    let names = self.subnets().into_keys().filter_map(|netuid| Some(identity(netuid)?.name.as_str()));
+                    format!("Pylon {} as {}", pylon.url, names.collect::<Vec<_>>().join(", "))
+                }
                 (NeuronSource::Subtensor, _, Some(node)) => format!("Subtensor {}", node.url),
                 _ => String::new(),
             };
-            rows.push(row("neurons", format!("{source}, subnet {}", neurons.netuid)));
+            let netuids: Vec<_> = self.subnets().into_keys().map(|netuid| netuid.to_string()).collect();
+            let subnets = if netuids.len() == 1 { "subnet" } else { "subnets" };
+            rows.push(row("neurons", format!("{source}, {subnets} {}", netuids.join(", "))));
         }
         if let Some(oauth) = &self.oauth {
             let keys =

@@ -17,14 +17,15 @@ use crate::{
         self, Rules,
         forwarded::{self, Unreadable},
     },
+    authz::neurons,
     chain::neurons::Neurons,
+    config::NeuronPolicy,
     metrics::{Metrics, RouteMetrics},
     model::{
         certificate::ClientCertificate,
         clock::Timestamp,
         decision::{Denial, Reason},
         identity::Identity,
-        neuron::NetUid,
     },
 };
 
@@ -43,7 +44,7 @@ const ORDINARY_BYTES: usize = 1 << 10;
 /// What decides.
 pub struct Endpoint {
     rules: Rules,
-    netuid: NetUid,
+    policy: NeuronPolicy,
     neurons: Arc<Neurons>,
     trusted_peers: Vec<IpNet>,
     health_path: String,
@@ -57,8 +58,8 @@ pub struct Endpoint {
 pub struct Options {
     /// Which certificates are good enough.
     pub rules: Rules,
-    /// Whose neurons may pass.
-    pub netuid: NetUid,
+    /// Which neurons may pass.
+    pub policy: NeuronPolicy,
     /// Which proxies are believed.
     pub trusted_peers: Vec<IpNet>,
     /// The path that answers 200 to anybody who asks no question.
@@ -94,11 +95,11 @@ impl Endpoint {
     /// Decides by these tables.
     #[must_use]
     pub fn new(options: Options, neurons: Arc<Neurons>, metrics: Arc<Metrics>) -> Arc<Self> {
-        let Options { rules, netuid, trusted_peers, health_path } = options;
+        let Options { rules, policy, trusted_peers, health_path } = options;
         let entries = usize::try_from(REMEMBERED_BYTES).unwrap_or(usize::MAX) / ORDINARY_BYTES;
         Arc::new(Self {
             rules,
-            netuid,
+            policy,
             neurons,
             trusted_peers,
             health_path,
@@ -141,9 +142,13 @@ impl Endpoint {
             return Err(Refused::early(Denial::BadRequest("untrusted_peer"), UNTRUSTED_PEER));
         }
         let certificate = self.certificate(self.header(headers)?)?;
-        let identified =
-            certificate::identify(&certificate, self.rules, self.netuid, &self.neurons, Timestamp::now()).await;
-        identified.map_err(|denial| Refused {
+        let netuid = self.policy.netuid;
+        let identified = certificate::identify(&certificate, self.rules, netuid, &self.neurons, Timestamp::now()).await;
+        let admitted = identified.and_then(|identity| {
+            neurons::admit(&self.policy, Some(&self.neurons), &identity.subject)?;
+            Ok(identity)
+        });
+        admitted.map_err(|denial| Refused {
             body: body_of(denial.reason()),
             denial,
             unverified_organization: certificate.organizations.first().map(|named| beginning(&named.text)),

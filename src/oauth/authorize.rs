@@ -40,7 +40,7 @@ pub fn routes() -> Router<State> {
 
 /// The parameters that we know.
 #[derive(Clone, Default, serde::Deserialize)]
-struct Request {
+struct Parameters {
     client_id: Option<String>,
     redirect_uri: Option<String>,
     response_type: Option<String>,
@@ -50,6 +50,10 @@ struct Request {
     code_challenge: Option<String>,
     code_challenge_method: Option<String>,
     prompt: Option<String>,
+    response_mode: Option<String>,
+    request: Option<String>,
+    request_uri: Option<String>,
+    registration: Option<String>,
     #[serde(default)]
     resource: Resources,
 }
@@ -68,11 +72,11 @@ async fn asked_by_link(state: Extract<State>, headers: HeaderMap, RawQuery(query
     answer(state.0, headers, serde_json::from_value(request).ok()).await
 }
 
-async fn asked_by_form(state: Extract<State>, headers: HeaderMap, body: Result<Body<Request>, Error>) -> Response {
+async fn asked_by_form(state: Extract<State>, headers: HeaderMap, body: Result<Body<Parameters>, Error>) -> Response {
     answer(state.0, headers, body.ok().map(|Body(request)| request)).await
 }
 
-async fn answer(state: State, headers: HeaderMap, request: Option<Request>) -> Response {
+async fn answer(state: State, headers: HeaderMap, request: Option<Parameters>) -> Response {
     let Some(request) = request else {
         return page::failure(
             &state,
@@ -110,7 +114,7 @@ fn counted(state: &State, wrong: &Wrong) {
 }
 
 /// Who asks, if it is a client and the answer goes to an address of its own, letter by letter.
-async fn trusted(state: &State, request: &Request) -> Result<Arc<Client>, Wrong> {
+async fn trusted(state: &State, request: &Parameters) -> Result<Arc<Client>, Wrong> {
     let (Some(id), Some(uri)) = (filled(request.client_id.as_ref()), filled(request.redirect_uri.as_ref())) else {
         return Err(wrong("invalid_request", "Bad Request", "client_id and redirect_uri are required"));
     };
@@ -130,13 +134,16 @@ async fn trusted(state: &State, request: &Request) -> Result<Arc<Client>, Wrong>
 }
 
 /// Checks the rest, and begins.
-async fn begin(state: &State, headers: &HeaderMap, request: &Request, client: &Client) -> Result<Response, Wrong> {
+async fn begin(state: &State, headers: &HeaderMap, request: &Parameters, client: &Client) -> Result<Response, Wrong> {
+    let standard = state.settings.compatibility == OAuthCompatibility::Standard;
+    if standard {
+        check_supported(request)?;
+    }
     match filled(request.response_type.as_ref()) {
         Some("code") => {}
         None => return Err(wrong("invalid_request", "Bad Request", "response_type is required")),
         Some(_) => return Err(wrong("unsupported_response_type", "Bad Request", "response_type must be code")),
     }
-    let standard = state.settings.compatibility == OAuthCompatibility::Standard;
     if standard && !client.grant_types.contains(&GrantType::AuthorizationCode) {
         return Err(wrong("unauthorized_client", "Bad Request", "The application may not use this flow"));
     }
@@ -186,8 +193,26 @@ async fn begin(state: &State, headers: &HeaderMap, request: &Request, client: &C
     Ok(response)
 }
 
+/// What nobody may pass over who does not know it: the answer would come another way than was asked for, or be about
+/// something else (OpenID Connect Core sections 3.1.2.6 and 6). The replaced server did not look.
+fn check_supported(request: &Parameters) -> Result<(), Wrong> {
+    for (parameter, word, text) in [
+        (&request.request, "request_not_supported", "request is not supported"),
+        (&request.request_uri, "request_uri_not_supported", "request_uri is not supported"),
+        (&request.registration, "registration_not_supported", "registration is not supported"),
+    ] {
+        if filled(parameter.as_ref()).is_some() {
+            return Err(wrong(word, "Bad Request", text));
+        }
+    }
+    match filled(request.response_mode.as_ref()) {
+        None | Some("query") => Ok(()),
+        Some(_) => Err(wrong("invalid_request", "Bad Request", "response_mode must be query")),
+    }
+}
+
 /// S256 or nothing; nothing only for clients that have a secret (RFC 7636, RFC 9700 section 2.1.1).
-fn check_pkce(request: &Request, client: &Client) -> Result<(), Wrong> {
+fn check_pkce(request: &Parameters, client: &Client) -> Result<(), Wrong> {
     let method = filled(request.code_challenge_method.as_ref());
     let Some(challenge) = filled(request.code_challenge.as_ref()) else {
         if client.is_public() {
@@ -214,7 +239,7 @@ fn check_pkce(request: &Request, client: &Client) -> Result<(), Wrong> {
 
 /// `state` and `nonce` come back as they are, and so they must be something that can be kept and sent (RFC 6749
 /// appendix A.5).
-fn check_texts(request: &Request) -> Result<(), Wrong> {
+fn check_texts(request: &Parameters) -> Result<(), Wrong> {
     let fine = |text: &Option<String>| {
         text.as_ref().is_none_or(|text| text.len() <= 4096 && !text.chars().any(char::is_control))
     };
@@ -224,7 +249,7 @@ fn check_texts(request: &Request) -> Result<(), Wrong> {
     Err(wrong("invalid_request", "Bad Request", "state and nonce must be text of at most 4096 bytes"))
 }
 
-fn scopes(state: &State, request: &Request, client: &Client) -> Result<Vec<Scope>, Wrong> {
+fn scopes(state: &State, request: &Parameters, client: &Client) -> Result<Vec<Scope>, Wrong> {
     let texts: Vec<&str> = match filled(request.scope.as_ref()) {
         None => Vec::new(),
         Some(scope) => scope.split(' ').collect(),

@@ -1,9 +1,9 @@
-//! Request bodies: JSON or a form, whichever was sent (auth-gateway.md section 1.0).
+//! What was sent: a body, as JSON or a form, or a query (auth-gateway.md section 1.0).
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, Request},
-    http::{StatusCode, header},
+    extract::{self, FromRequest, FromRequestParts, Request},
+    http::{StatusCode, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -40,6 +40,18 @@ impl<T: DeserializeOwned> FromRequest<State> for Body<T> {
             _ => return Err(Error::unreadable(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported Media Type")),
         };
         serde_json::from_value(fields).map(Self).map_err(|problem| Error::form(problem.to_string()))
+    }
+}
+
+/// A request's query, read into such a type too. What is there several times is refused.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<State> for Query<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Error> {
+        let query = extract::Query::from_request_parts(parts, state).await;
+        query.map(|extract::Query(fields)| Self(fields)).map_err(|problem| Error::form(problem.body_text()))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use axum::{
     Json, Router,
-    extract::{Query, State as Extract},
+    extract::State as Extract,
     http::{HeaderMap, StatusCode},
     middleware,
     response::{IntoResponse, Response},
@@ -16,6 +16,7 @@ use super::{
     Body, ClientAddress, Code, Error, Limit, RateKey, State,
     account::Account,
     asked,
+    body::Query,
     client::Credentials,
     direct::private,
     events::Happened,

@@ -288,7 +288,9 @@ pub async fn render(Extract(state): Extract<State>, request: Request, next: Next
     };
     for (name, value) in response.headers() {
         let known = told.headers().contains_key(name);
-        if !known && name != header::WWW_AUTHENTICATE && name != header::CONTENT_LENGTH {
+        // The challenge that the replaced server did not send; UserInfo, which it did not have, must send its own.
+        let unwanted = name == header::WWW_AUTHENTICATE && error.is(Code::InvalidClient);
+        if !known && !unwanted && name != header::CONTENT_LENGTH {
             told.headers_mut().append(name, value.clone());
         }
     }

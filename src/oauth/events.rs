@@ -44,7 +44,9 @@ pub struct Happened<'a> {
 }
 
 const QUEUE: usize = 4096;
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
+/// How long a batch grows: each is a commit, and where there is one writer refresh tokens wait for it.
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Events {
     /// Starts the task that writes, on this runtime. Without it nothing is remembered.
@@ -121,6 +123,12 @@ fn id(at_micros: i64) -> Uuid {
 async fn write(store: Store, mut events: mpsc::Receiver<Event>, lost: IntCounter) {
     let mut batch = Vec::new();
     while events.recv_many(&mut batch, BATCH).await > 0 {
+        tokio::time::sleep(PAUSE).await;
+        while batch.len() < BATCH
+            && let Ok(event) = events.try_recv()
+        {
+            batch.push(event);
+        }
         if let Err(error) = store.append_oauth_events(&batch).await {
             tracing::warn!(%error, lost = batch.len(), "events of the authorization server cannot be written");
             lost.inc_by(batch.len().try_into().unwrap_or(u64::MAX));

@@ -1,6 +1,7 @@
 //! What the server says about itself: metadata, keys, scopes, health (auth-gateway.md section 1.6, RFC 8414, OpenID Connect
 //! Discovery).
 
+mod openapi;
 mod scopes;
 
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub fn routes() -> Router<State> {
         .route("/.well-known/oauth-authorization-server", get(configuration))
         .route("/.well-known/jwks.json", get(jwks))
         .route("/v1/discovery/scope-config", get(scope_config))
+        .route("/v1/openapi.json", get(openapi::serve))
         .route("/health", get(health))
 }
 
@@ -71,7 +73,11 @@ fn document(state: &State) -> Value {
         ("authorization_response_iss_parameter_supported", json!(standard)),
         ("claims_supported", json!(CLAIMS)),
         ("prompt_values_supported", json!(["login", "consent"])),
+        // Whoever says nothing supports it (OpenID Connect Discovery section 3).
+        ("request_uri_parameter_supported", json!(false)),
         ("jwks_uri", at("/.well-known/jwks.json")),
+        // For people; it leads to the description for programs.
+        ("service_documentation", at("/")),
         ("scopes_supported", json!(scopes::supported(settings.network))),
         ("id_token_signing_alg_values_supported", json!(state.keys.algorithms())),
         ("subject_types_supported", json!(["public"])),

@@ -111,6 +111,8 @@ struct Demo<'a> {
     redirect_uri: String,
     bittensor: &'static str,
     ethereum: &'static str,
+    /// Whether Bittensor wallets can sign in: a chain is known.
+    chain: bool,
 }
 
 impl Frame {
@@ -247,6 +249,7 @@ async fn landing(Extract(state): Extract<State>) -> Response {
         redirect_uri: demo::redirect_uri(settings),
         bittensor: demo::BITTENSOR,
         ethereum: demo::ETHEREUM,
+        chain: state.facts.owners.is_some(),
     });
     let page = Landing {
         frame: Frame::new(&state),

@@ -2,7 +2,7 @@
 
 use axum::{
     Json, Router,
-    extract::{Path, Query, State as Extract},
+    extract::{Path, State as Extract},
     routing::get,
 };
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use super::{Error, State};
+use super::{Error, State, body::Query};
 use crate::{
     model::{address::hex_into, client::Client, clock},
     store::event::{ClientStats, Counts, Event},

@@ -1,34 +1,33 @@
 //! From the configuration to the rooms.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::runtime::Handle;
 
-use super::STORE_PATIENCE;
+use super::{
+    STORE_PATIENCE,
+    authorization_server::{AuthorizationServer, Prepared},
+    subnets::{self, Subnets},
+};
 use crate::{
-    authn::{
-        certificate::Rules,
-        jwt::{AccessTokens, revocations::Revocations},
-        nevermined::TokenVerifier,
-    },
+    authn::{certificate::Rules, nevermined::TokenVerifier},
     authz::DecisionPoint,
     chain::{
         self, Facts, ServiceFacts, cache, evm, marketplace,
-        neurons::{
-            Neurons,
-            reader::{Reader, Source},
-        },
-        pylon::{self, Pylon},
-        subtensor::{self, owners::Owners, table::Watch},
+        neurons::Neurons,
+        subtensor::{self, owners::Owners},
     },
-    config::{Compatibility, Config, DatabaseTarget, NeuronPolicy, NeuronSource, Replay, Route, RouteTarget},
+    config::{Compatibility, Config, DatabaseTarget, Replay, RouteTarget, SignedRequests},
     credits::{Books, Ledger, LedgerOptions},
-    decision::{auth_request, introspect::Decider},
+    decision::{
+        auth_request::{self, Endpoint},
+        introspect::Decider,
+    },
     metrics::Metrics,
     model::{clock, endpoint::Origin, secret::Secret},
-    oauth::{self, SigningKeys},
+    oauth,
     proxy::{Serving, held_body::Budget, routes::Routes, signed::Signed, upstream::Upstreams},
     replay::Replays,
     store::{Store, StoreOptions, StoreTarget},
@@ -53,13 +52,9 @@ pub struct Rooms {
     /// Services, plans, balances on chain.
     pub facts: Arc<Facts>,
     /// Neurons and their keys, if there is a source of them.
-    pub neurons: Option<Arc<Neurons>>,
+    pub subnets: Option<Arc<Subnets>>,
     /// Whose hotkeys are whose, if somebody signs in and there is a node to ask.
     pub owners: Option<Owners>,
-    /// What the authorization server signs with, if there is one.
-    pub signing_keys: Option<Arc<SigningKeys>>,
-    /// What verifies its access tokens on routes.
-    pub access_tokens: Option<Arc<AccessTokens>>,
     /// Accounts.
     pub ledger: Arc<Ledger>,
     /// Signed requests that have been used.
@@ -68,14 +63,12 @@ pub struct Rooms {
     pub outside: Handle,
 }
 
-/// What moves usage on, and what reads neurons. Built with the rooms, run by the lifecycle.
+/// What moves usage on. Built with the rooms, run by the lifecycle.
 pub struct Movers {
     /// From the spool to the store.
     pub writer: Writer,
     /// From the store to the backend, if it is told.
     pub reporter: Option<Reporter>,
-    /// From the chain, or from who reads it for us, to the table of neurons.
-    pub neuron_reader: Option<Reader>,
 }
 
 /// How the store is opened, for the gateway and for the commands that look into it.
@@ -139,47 +132,17 @@ pub async fn rooms(config: &Config) -> anyhow::Result<(Rooms, Movers)> {
     let reporter = reporter(config, &store)?;
     let report_stats = reporter.as_ref().map(Reporter::stats);
     let node = subtensor(config)?;
-    let neuron_reader = neurons(config, node.clone(), &outside)?;
+    let subnets = Subnets::new(config, node.clone(), &outside).map(Arc::new);
     let owners = node.zip(config.subtensor.as_ref()).filter(|_| config.oauth.is_some());
     let owners =
         owners.map(|(node, settings)| Owners::new(node, settings.timeout, cache::Clock::Steady, outside.clone()));
-    let neurons = neuron_reader.as_ref().map(|reader| Arc::clone(&reader.neurons));
     let replays = match replay_place(config) {
         Replay::Memory => Replays::in_memory(clock::now_micros()),
         Replay::Store => Replays::in_store(store.clone(), outside.clone(), timeout),
     };
     let replays = Arc::new(replays);
-    let signing_keys = signing_keys(config)?;
-    let access_tokens = access_tokens(config, signing_keys.as_deref());
-    let rooms = Rooms {
-        store,
-        spool,
-        writer_stats,
-        report_stats,
-        facts,
-        neurons,
-        owners,
-        signing_keys,
-        access_tokens,
-        ledger,
-        replays,
-        outside,
-    };
-    Ok((rooms, Movers { writer, reporter, neuron_reader }))
-}
-
-fn signing_keys(config: &Config) -> anyhow::Result<Option<Arc<SigningKeys>>> {
-    let Some(settings) = &config.oauth else { return Ok(None) };
-    let keys = SigningKeys::load(settings.keys.clone()).context("the authorization server's signing keys")?;
-    Ok(Some(Arc::new(keys)))
-}
-
-/// What verifies our own access tokens.
-fn access_tokens(config: &Config, keys: Option<&SigningKeys>) -> Option<Arc<AccessTokens>> {
-    let (settings, keys) = (config.oauth.as_ref()?, keys?);
-    let revocations = Revocations::new(settings.revocations_stale_for, cache::Clock::Steady);
-    let (keys, lifetime) = (Arc::clone(keys.set()), settings.lifetimes.access_token);
-    Some(Arc::new(AccessTokens::new(keys, settings.issuer.clone(), lifetime, revocations)))
+    let rooms = Rooms { store, spool, writer_stats, report_stats, facts, subnets, owners, ledger, replays, outside };
+    Ok((rooms, Movers { writer, reporter }))
 }
 
 /// Gateways may share Postgres, and then they must share this. `SQLite` would write each request to its disk for nobody.
@@ -221,7 +184,7 @@ async fn migrate(store: &Store) -> anyhow::Result<()> {
 }
 
 /// A bundle of certificates, if one is configured.
-fn pem(path: Option<&PathBuf>) -> anyhow::Result<Option<Vec<u8>>> {
+pub(super) fn pem(path: Option<&PathBuf>) -> anyhow::Result<Option<Vec<u8>>> {
     path.map(|path| std::fs::read(path).with_context(|| format!("reading {}", path.display()))).transpose()
 }
 
@@ -266,34 +229,6 @@ fn facts(config: &Config, outside: &Handle) -> anyhow::Result<Facts> {
     Ok(facts)
 }
 
-/// The table of neurons, and what fills it.
-fn neurons(config: &Config, node: Option<subtensor::Node>, outside: &Handle) -> anyhow::Result<Option<Reader>> {
-    let Some(settings) = &config.neurons else { return Ok(None) };
-    let netuid = settings.netuid;
-    let clock = cache::Clock::Steady;
-    let neurons = Neurons::new([netuid], settings.stale_for, clock.clone())
-        .believed_while_stalled(settings.stalled_for)
-        .believed_of_absent(settings.stale_for.min(settings.refresh.saturating_mul(3)));
-    let (neurons, source) = match (settings.source, &config.pylon) {
-        (NeuronSource::Pylon, Some(pylon)) => {
-            let options = pylon::Options {
-                url: pylon.url.clone(),
-                identity: pylon.identity.clone(),
-                token: pylon.token.clone(),
-                http: chain::http::Options { timeout: pylon.timeout, extra_ca_pem: pem(pylon.ca.as_ref())? },
-            };
-            let pylon = Pylon::new(&options).context("[pylon]")?;
-            let look_ups = pylon.look_ups(settings.refresh, options.http.timeout, clock, outside.clone());
-            (neurons.with_look_ups(look_ups), Source::Pylon(pylon))
-        }
-        (NeuronSource::Subtensor, ..) if let Some(node) = node => {
-            (neurons.with_questions(Arc::clone(node.questions())), Source::Subtensor(Box::new(Watch::new(node))))
-        }
-        _ => return Ok(None),
-    };
-    Ok(Some(Reader { neurons: Arc::new(neurons), netuid, source, refresh: settings.refresh }))
-}
-
 /// The node of the chain of neurons.
 ///
 /// # Errors
@@ -322,90 +257,147 @@ fn services(config: &Config) -> impl Iterator<Item = ServiceFacts> {
 }
 
 /// The endpoint of nexus-auth, if it is wanted.
-#[must_use]
-pub fn auth_request(config: &Config, rooms: &Rooms, metrics: &Arc<Metrics>) -> Option<Arc<auth_request::Endpoint>> {
+fn auth_request(config: &Config, tables: Option<&Arc<Neurons>>, metrics: &Arc<Metrics>) -> Option<Arc<Endpoint>> {
     // Nobody asks for the endpoint without a source of keys (config/checks.rs).
-    let (settings, neurons) = (config.auth_request.as_ref()?, config.neurons.as_ref()?);
+    let (settings, tables) = (config.auth_request.as_ref()?, tables?);
     let options = auth_request::Options {
         rules: match settings.compatibility {
             Compatibility::NexusAuth => Rules::NexusAuth,
             Compatibility::Standard | Compatibility::Nevermined => Rules::Strict,
         },
-        netuid: neurons.netuid,
+        policy: settings.neurons.clone(),
         trusted_peers: settings.trusted_peers.clone(),
         health_path: settings.health_path.clone(),
     };
-    Some(auth_request::Endpoint::new(options, Arc::clone(rooms.neurons.as_ref()?), Arc::clone(metrics)))
+    Some(Endpoint::new(options, Arc::clone(tables), Arc::clone(metrics)))
 }
 
-/// What a reload needs.
+/// What a reload replaces, and what it needs to do so.
 pub struct Reloading {
-    /// What stays.
-    pub rooms: Rooms,
-    /// What stays.
-    pub metrics: Arc<Metrics>,
-    /// What is replaced: for the proxy.
+    rooms: Rooms,
+    metrics: Arc<Metrics>,
+    /// For the proxy.
     pub serving: Arc<ArcSwap<Serving>>,
-    /// What is replaced: for somebody else's proxy.
+    /// For somebody else's proxy.
     pub decider: Arc<ArcSwapOption<Decider>>,
+    /// For NGINX, and where it listens until the next start.
+    pub auth_request: Option<(SocketAddr, Arc<ArcSwap<Endpoint>>)>,
+    /// The authorization server.
+    pub authorization_server: Option<AuthorizationServer>,
 }
 
 impl Reloading {
-    /// Replaces routes, upstreams, keys and services. Requests in flight keep what they began with.
+    /// Builds it for the first time.
+    ///
+    /// # Errors
+    /// When a setting cannot be honoured.
+    pub fn start(config: &Config, rooms: &Rooms, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
+        let authorization_server = AuthorizationServer::start(config, rooms, metrics)?;
+        let Replaced { serving, decider, auth_request, subnets, .. } =
+            Replaced::build(config, rooms, metrics, authorization_server.as_ref())?;
+        watch(rooms, subnets);
+        let address = config.auth_request.as_ref().map(|settings| settings.address);
+        Ok(Self {
+            rooms: rooms.clone(),
+            metrics: Arc::clone(metrics),
+            serving: Arc::new(ArcSwap::from_pointee(serving)),
+            decider: Arc::new(ArcSwapOption::from_pointee(decider)),
+            auth_request: address.zip(auth_request.map(|endpoint| Arc::new(ArcSwap::new(endpoint)))),
+            authorization_server,
+        })
+    }
+
+    /// Replaces routes, upstreams, keys, services, subnets and the endpoint of `auth_request`. Requests in flight keep what they began with.
     ///
     /// # Errors
     /// When a setting cannot be honoured; then nothing is replaced.
     pub fn apply(&self, config: &Config) -> anyhow::Result<()> {
-        let (serving, decider) = serving(config, &self.rooms, &self.metrics)?;
+        let own = self.authorization_server.as_ref();
+        let Replaced { serving, decider, auth_request, authorization_server, subnets } =
+            Replaced::build(config, &self.rooms, &self.metrics, own)?;
         self.rooms.facts.configure(services(config));
+        watch(&self.rooms, subnets);
         self.serving.store(Arc::new(serving));
         self.decider.store(decider.map(Arc::new));
+        let address = config.auth_request.as_ref().map(|settings| settings.address);
+        if address != self.auth_request.as_ref().map(|(address, _)| *address) {
+            tracing::warn!(
+                "auth_request.address: where this endpoint listens, and whether, counts from the next start"
+            );
+        }
+        if let (Some((_, current)), Some(endpoint)) = (&self.auth_request, auth_request) {
+            current.store(endpoint);
+        }
+        if let Some((own, prepared)) = own.zip(authorization_server) {
+            own.replace(prepared);
+        }
         Ok(())
     }
 }
 
-/// Builds what a reload replaces.
-///
-/// # Errors
-/// When a setting cannot be honoured.
-pub fn serving(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Result<(Serving, Option<Decider>)> {
-    let tokens = tokens(config)?.map(Arc::new);
-    let decisions =
-        Arc::new(DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger), rooms.neurons.clone()));
-    let asks_neurons = |route: &Route| route.neurons.as_ref().is_some_and(NeuronPolicy::asks_neurons);
-    if let Some(neurons) = &rooms.neurons
-        && config.routes.iter().any(asks_neurons)
-    {
-        neurons.want_registered();
+fn watch(rooms: &Rooms, prepared: Option<subnets::Prepared>) {
+    if let Some((subnets, prepared)) = rooms.subnets.as_ref().zip(prepared) {
+        subnets.watch(prepared);
     }
-    if rooms.access_tokens.is_none()
-        && let Some(route) = config.routes.iter().find(|route| route.access_token.is_some())
-    {
-        bail!("route {:?} accepts access tokens, and [oauth] counts from the next start", route.name);
+}
+
+/// What a reload replaces, built and not in use yet.
+struct Replaced {
+    serving: Serving,
+    decider: Option<Decider>,
+    auth_request: Option<Arc<Endpoint>>,
+    authorization_server: Option<Prepared>,
+    subnets: Option<subnets::Prepared>,
+}
+
+impl Replaced {
+    fn build(
+        config: &Config,
+        rooms: &Rooms,
+        metrics: &Arc<Metrics>,
+        authorization_server: Option<&AuthorizationServer>,
+    ) -> anyhow::Result<Self> {
+        if config.neurons.is_some() && rooms.subnets.is_none() {
+            bail!("neurons: this section is new, and counts from the next start");
+        }
+        if config.oauth.is_some() && authorization_server.is_none() {
+            bail!("oauth: this section is new, and counts from the next start");
+        }
+        let tokens = tokens(config)?.map(Arc::new);
+        let subnets = rooms.subnets.as_ref().map(|subnets| subnets.prepare(config)).transpose()?;
+        let neurons = subnets.as_ref().map(|prepared| Arc::clone(&prepared.tables));
+        let auth_request = auth_request(config, neurons.as_ref(), metrics);
+        let decisions =
+            Arc::new(DecisionPoint::new(Arc::clone(&rooms.facts), Arc::clone(&rooms.ledger), neurons.clone()));
+        let asked_about = config.routes.iter().find(|route| route.target == RouteTarget::Token);
+        let decider = asked_about.zip(tokens.clone()).map(|(route, tokens)| Decider {
+            route: route.clone(),
+            tokens,
+            decisions: Arc::clone(&decisions),
+        });
+        let prepared = authorization_server.map(|server| server.prepare(config.oauth.as_ref()));
+        let (local, access_tokens) =
+            prepared.as_ref().map(|prepared| (prepared.local.clone(), Arc::clone(&prepared.access_tokens))).unzip();
+        let signed = |terms: SignedRequests| Signed {
+            bodies: Budget::new(terms.max_held_bytes, metrics.held_body_bytes.clone()),
+            terms,
+        };
+        let serving = Serving {
+            routes: Routes::new(&config.routes, metrics),
+            upstreams: Upstreams::new(&config.egress, config.upstreams.clone(), rooms.outside.clone()),
+            tokens,
+            access_tokens,
+            neurons,
+            signed: config.signed_requests.clone().map(signed),
+            decisions,
+            authorization_server: local,
+            trusted_proxies: config.server.trusted_proxies.clone(),
+            max_header_bytes: config.server.max_header_bytes,
+            body_timeout: config.server.body_timeout,
+            write_timeout: config.server.write_timeout,
+        };
+        Ok(Self { serving, decider, auth_request, authorization_server: prepared, subnets })
     }
-    let asked_about = config.routes.iter().find(|route| route.target == RouteTarget::Token);
-    let decider = asked_about.zip(tokens.clone()).map(|(route, tokens)| Decider {
-        route: route.clone(),
-        tokens,
-        decisions: Arc::clone(&decisions),
-    });
-    let serving = Serving {
-        routes: Routes::new(&config.routes, metrics),
-        upstreams: Upstreams::new(&config.egress, config.upstreams.clone(), rooms.outside.clone()),
-        tokens,
-        access_tokens: rooms.access_tokens.clone(),
-        neurons: rooms.neurons.clone(),
-        signed: config
-            .signed_requests
-            .clone()
-            .map(|terms| Signed { bodies: Budget::new(terms.max_held_bytes, metrics.held_body_bytes.clone()), terms }),
-        decisions,
-        trusted_proxies: config.server.trusted_proxies.clone(),
-        max_header_bytes: config.server.max_header_bytes,
-        body_timeout: config.server.body_timeout,
-        write_timeout: config.server.write_timeout,
-    };
-    Ok((serving, decider))
 }
 
 fn tokens(config: &Config) -> anyhow::Result<Option<TokenVerifier>> {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -40,10 +41,10 @@ const STRANGERS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long questions in flight may take when the gateway stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// A socket that listens, and the endpoint that it leads to.
+/// A socket that listens, and the endpoint that it leads to, which a reload replaces.
 pub struct AuthListener {
     listener: TcpListener,
-    endpoint: Arc<Endpoint>,
+    endpoint: Arc<ArcSwap<Endpoint>>,
     /// Connections that there was no room for.
     crowded: IntCounter,
 }
@@ -53,7 +54,11 @@ impl AuthListener {
     ///
     /// # Errors
     /// When the address cannot be had.
-    pub async fn bind(address: SocketAddr, endpoint: Arc<Endpoint>, metrics: &Metrics) -> anyhow::Result<Self> {
+    pub async fn bind(
+        address: SocketAddr,
+        endpoint: Arc<ArcSwap<Endpoint>>,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
         let crowded = metrics.connections_refused.with_label_values(&["auth_request", "too_many"]);
         Ok(Self { listener, endpoint, crowded })
@@ -80,8 +85,11 @@ impl AuthListener {
                     continue;
                 }
             };
-            let (room, patience) =
-                if self.endpoint.trusts(peer) { (&known, HEAD_TIMEOUT) } else { (&strangers, STRANGERS_TIMEOUT) };
+            let (room, patience) = if self.endpoint.load().trusts(peer) {
+                (&known, HEAD_TIMEOUT)
+            } else {
+                (&strangers, STRANGERS_TIMEOUT)
+            };
             let Ok(place) = Arc::clone(room).try_acquire_owned() else {
                 self.crowded.inc();
                 continue;
@@ -105,7 +113,7 @@ async fn converse(
     stream: TcpStream,
     peer: IpAddr,
     patience: Duration,
-    endpoint: Arc<Endpoint>,
+    endpoint: Arc<ArcSwap<Endpoint>>,
     stop: watch::Receiver<bool>,
 ) {
     // Answers are small, and waited for.
@@ -118,7 +126,7 @@ async fn converse(
         .max_buf_size(MAX_HEAD_BYTES)
         .title_case_headers(true);
     let service = service_fn(|request| {
-        let endpoint = Arc::clone(&endpoint);
+        let endpoint = endpoint.load_full();
         async move { Ok::<_, Infallible>(endpoint.answer(peer, &request).await) }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::{server::ShutdownWatch, services::background::BackgroundService};
 use tokio::{
@@ -29,8 +30,11 @@ use crate::{
     config::{Config, ConfigError, Replay},
     credits::{AccountKey, Ledger},
     metrics::{self, Metrics},
-    model::{clock, usage::UsageEvent},
-    oauth::SigningKeys,
+    model::{
+        clock::{self, Timestamp},
+        usage::UsageEvent,
+    },
+    oauth::{self, SigningKeys},
     store::{Store, StoreError},
     telemetry::AccessLog,
     tls::{Certificates, RELOAD_INTERVAL},
@@ -62,15 +66,6 @@ impl Background {
         }
         if let Some(listener) = auth_listener {
             awaited.push(outside.spawn(listener.run(stop.subscribe())));
-        }
-        if let Some(reader) = movers.neuron_reader {
-            outside.spawn(reader.run());
-        }
-        if let Some(keys) = &rooms.signing_keys {
-            outside.spawn(watch_signing_keys(Arc::clone(keys)));
-        }
-        if let Some(tokens) = &rooms.access_tokens {
-            outside.spawn(follow_revocations(rooms.store.clone(), Arc::clone(tokens)));
         }
         outside.spawn(watch_certificates(certificates));
         outside.spawn(sweep(Arc::clone(&rooms.ledger)));
@@ -106,7 +101,8 @@ pub async fn reload_on_hangup(load: impl Fn() -> Result<Config, ConfigError> + S
         let applied = load().map_err(anyhow::Error::from).and_then(|config| reloading.apply(&config));
         match applied {
             Ok(()) => tracing::info!(
-                "routes, upstreams, keys and services are loaded again; other settings count from the next start"
+                "routes, upstreams, keys, services, subnets, auth_request and oauth are loaded again; other settings \
+                 count from the next start"
             ),
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "the configuration cannot be used; the old one stays");
@@ -156,10 +152,10 @@ async fn watch_certificates(certificates: Vec<Arc<Certificates>>) {
 }
 
 /// Takes up signing keys that `tollgate key` has made.
-async fn watch_signing_keys(keys: Arc<SigningKeys>) {
+pub async fn watch_signing_keys(keys: SigningKeys) {
     let mut tick = interval(RELOAD_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut complaint = String::new();
+    let (keys, mut complaint) = (Arc::new(keys), String::new());
     loop {
         tick.tick().await;
         let watched = Arc::clone(&keys);
@@ -183,15 +179,19 @@ async fn watch_signing_keys(keys: Arc<SigningKeys>) {
 
 /// Reads which grants were taken back, for the routes that accept access tokens: all of those whose tokens may still live, at
 /// every look, because a revocation may be seen later than it is dated.
-async fn follow_revocations(store: Store, tokens: Arc<AccessTokens>) {
+pub async fn follow_revocations(store: Store, tokens: Arc<ArcSwap<AccessTokens>>) {
     let mut tick = interval(REVOCATIONS_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let memory = i64::try_from(tokens.memory().as_micros()).unwrap_or(i64::MAX);
     loop {
         tick.tick().await;
-        let as_of = tokens.revocations().now();
-        match store.revoked_grants(clock::now_micros().saturating_sub(memory)).await {
-            Ok(grants) => tokens.revocations().publish(grants.into_iter().collect(), as_of),
+        let tokens = tokens.load_full();
+        let memory = i64::try_from(tokens.memory().as_micros()).unwrap_or(i64::MAX);
+        let (as_of, since) = (tokens.revocations().now(), clock::now_micros().saturating_sub(memory));
+        match store.revoked_grants(since).await {
+            Ok(grants) => {
+                let since = Timestamp(since.div_euclid(1_000_000).saturating_add(1));
+                tokens.revocations().publish(grants.into_iter().collect(), since, as_of);
+            }
             // tollgate_revocations_age_seconds says for how long.
             Err(error) => tracing::debug!(%error, "it cannot be read which grants were taken back"),
         }
@@ -202,12 +202,16 @@ const REVOCATIONS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Removes what nobody can present to the authorization server any more, and old events. However much there was, it is
 /// gone before the next look. What is left is counted.
-pub async fn keep_authorization_server(store: Store, retention: Duration, metrics: Arc<metrics::OAuth>) {
+pub async fn keep_authorization_server(state: Arc<ArcSwap<oauth::State>>) {
     let mut tick = interval(Duration::from_mins(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let kept = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
     loop {
         tick.tick().await;
+        let (store, metrics, retention) = {
+            let state = state.load();
+            (state.store.clone(), Arc::clone(&state.metrics), state.settings.events.retention)
+        };
+        let kept = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
         let now = clock::now_micros();
         loop {
             let swept = store.sweep_oauth(now, HOUSEKEEPING_ROWS).await;

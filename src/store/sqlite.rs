@@ -52,6 +52,8 @@ impl Database {
             SqlitePoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(options.timeout)
+                // A file does not hang up, and each question wakes the thread that has the connection.
+                .test_before_acquire(false)
                 .connect_lazy_with(connect.clone())
         };
         Ok(Self {

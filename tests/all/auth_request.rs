@@ -1,6 +1,7 @@
 //! The endpoint of nexus-auth (nexus.md section 1): every vector beside what was measured, and behind Debian's nginx.
 
 mod behind_nginx;
+mod policy;
 mod started_as;
 
 use std::net::{IpAddr, Ipv4Addr};

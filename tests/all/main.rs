@@ -22,6 +22,8 @@ mod drill_kill;
 #[cfg(test)]
 mod drop_in;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod explain;
 #[cfg(test)]
 mod forwarding;
@@ -44,13 +46,19 @@ mod oauth_compatibility;
 #[cfg(test)]
 mod oauth_device;
 #[cfg(test)]
+mod oauth_libraries;
+#[cfg(test)]
 mod oauth_pages;
+#[cfg(test)]
+mod oauth_reload;
 #[cfg(test)]
 mod oauth_sign_in;
 #[cfg(test)]
 mod oauth_tokens;
 #[cfg(test)]
 mod oauth_weaknesses;
+#[cfg(test)]
+mod openapi;
 #[cfg(test)]
 mod owners;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod front;
 mod node;
 mod pylon;
+mod subnets;
 mod subtensor;
 
 use std::{
@@ -15,7 +16,7 @@ use tollgate::{
         cache::Clock,
         fault::Fault,
         neurons::{
-            Neurons,
+            Glance, Neurons,
             reader::{Reader, Source},
         },
     },
@@ -26,9 +27,11 @@ use tollgate::{
     },
 };
 
-use crate::support::{PATIENCE, eventually, run, spawn};
+use crate::support::{PATIENCE, eventually, run};
 
 const SUBNET: NetUid = NetUid(2);
+/// Read only where a test says so.
+const OTHER: NetUid = NetUid(3);
 const UNAVAILABLE: Result<Option<PublishedKey>, Denial> = Err(Denial::Unavailable(Dependency::Neurons));
 /// A table is read at least this often, here.
 const OFTEN: Duration = Duration::from_millis(50);
@@ -46,21 +49,33 @@ fn ed25519(digits: &str) -> Result<Option<PublishedKey>, Denial> {
     Ok(Some(PublishedKey::Ed25519(bytes(digits))))
 }
 
-/// The tables, and a reader that keeps them, for as long as this is not dropped.
+/// The tables, and readers that keep them, for as long as this is not dropped.
 struct Kept {
     neurons: Arc<Neurons>,
-    reader: tokio::task::JoinHandle<()>,
+    _readers: tokio::task::JoinSet<()>,
 }
 
 impl Kept {
     fn reading(neurons: Neurons, source: Source) -> Self {
+        Self::reading_all(neurons, OFTEN, [(SUBNET, source)])
+    }
+
+    /// To be called on a runtime.
+    fn reading_all(neurons: Neurons, refresh: Duration, sources: impl IntoIterator<Item = (NetUid, Source)>) -> Self {
         let neurons = Arc::new(neurons);
-        let reader = Reader { neurons: Arc::clone(&neurons), netuid: SUBNET, source, refresh: OFTEN };
-        Self { neurons, reader: spawn(reader.run()) }
+        let mut readers = tokio::task::JoinSet::new();
+        for (netuid, source) in sources {
+            readers.spawn(Reader { neurons: Arc::clone(&neurons), netuid, source, refresh }.run());
+        }
+        Self { neurons, _readers: readers }
     }
 
     fn key(&self, who: &str) -> Result<Option<PublishedKey>, Denial> {
-        run(self.neurons.key(SUBNET, &hotkey(who)))
+        self.key_on(SUBNET, who)
+    }
+
+    fn key_on(&self, netuid: NetUid, who: &str) -> Result<Option<PublishedKey>, Denial> {
+        run(self.neurons.key(netuid, &hotkey(who)))
     }
 
     fn neuron(&self, who: &str) -> Result<Option<Neuron>, Denial> {
@@ -69,7 +84,12 @@ impl Kept {
 
     #[track_caller]
     fn eventually(&self, who: &str, key: &Result<Option<PublishedKey>, Denial>) {
-        eventually(&format!("{who} has {key:?}"), || (self.key(who) == *key).then_some(()));
+        self.eventually_on(SUBNET, who, key);
+    }
+
+    #[track_caller]
+    fn eventually_on(&self, netuid: NetUid, who: &str, key: &Result<Option<PublishedKey>, Denial>) {
+        eventually(&format!("{who} has {key:?} on {netuid}"), || (self.key_on(netuid, who) == *key).then_some(()));
     }
 
     /// Waits until the source has failed so.
@@ -83,23 +103,23 @@ impl Kept {
     /// Waits until the source has been read again.
     #[track_caller]
     fn succeeds(&self) {
-        let readings = || self.neurons.glances().next().unwrap().readings.answered.load(Ordering::SeqCst);
+        let readings = || glance(&self.neurons, SUBNET).readings.answered.load(Ordering::SeqCst);
         let before = readings();
         eventually("a reading", || (readings() > before).then_some(()));
     }
 
     fn block(&self) -> u64 {
-        self.neurons.glances().next().unwrap().block
+        glance(&self.neurons, SUBNET).block
     }
 }
 
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
+fn glance(neurons: &Neurons, netuid: NetUid) -> Glance<'_> {
+    neurons.glances().find(|glance| glance.netuid == netuid).unwrap()
 }
 
 fn tables(clock: &Clock) -> Neurons {
     let minutes = Duration::from_mins;
-    Neurons::new([SUBNET], minutes(10), clock.clone()).believed_while_stalled(minutes(5)).believed_of_absent(minutes(1))
+    Neurons::new([SUBNET, OTHER], minutes(10), clock.clone())
+        .believed_while_stalled(minutes(5))
+        .believed_of_absent(minutes(1))
 }

@@ -338,8 +338,11 @@ fn clients_are_kept_from_the_command_line_too() {
         gateway.cli(&["client", "deactivate", &id]);
         let listed: Value = serde_json::from_str(&gateway.cli(&["client", "list", "--json"])).unwrap();
         assert_eq!((&listed[0]["client_id"], &listed[0]["active"]), (&json!(id), &json!(false)));
+        let named = ["client", "create", "x", "--public", "--redirect-uri", "https://a.example", "--id", "my-app_1.0"];
+        assert_eq!(field(&gateway.cli(&named), "client_id"), "my-app_1.0");
         for arguments in [
-            &["client", "deactivate", "nobody"][..],
+            &named[..],
+            &["client", "deactivate", "nobody"],
             &["client", "rotate-secret", &id],
             &["client", "create", "x", "--public"],
             &["client", "create", "x", "--public", "--redirect-uri", "not a url"],
@@ -347,6 +350,11 @@ fn clients_are_kept_from_the_command_line_too() {
         ] {
             let output = gateway.command().args(arguments).output().unwrap();
             assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        }
+        for id in ["", "a b", "a/b", "é", &"x".repeat(101)] {
+            let arguments = ["client", "create", "x", "--public", "--redirect-uri", "https://a.example", "--id", id];
+            let output = gateway.command().args(arguments).output().unwrap();
+            assert_eq!(output.status.code(), Some(2), "{id}");
         }
     }
 }

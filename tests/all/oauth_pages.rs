@@ -1,16 +1,12 @@
 //! The pages of the authorization server: what they send, and how they look and work in a real browser, where the scripts of
 //! `tests/browser` use them.
 
-use std::{
-    process::{Command, Stdio},
-    time::{Duration, Instant},
-};
-
 use serde_json::{Value, json};
 
 use crate::support::{
     Answer, Request,
     oauth::{GRANTS, Server, settings, standard},
+    program,
 };
 
 const CHALLENGE: &str = "ZtNPunH49FD35FWYhT5Tv8I7vRKQJ8uxMaL0_9eHjNA";
@@ -194,11 +190,7 @@ fn the_landing_page_has_a_demonstration_only_if_it_is_asked_for() {
     assert!(!answer.text().contains("landing.js"));
 }
 
-/// How long the browser may take; it is done in a quarter of this on a machine with nothing else to do.
-const PATIENCE: Duration = Duration::from_secs(110);
-
 #[test]
-#[expect(clippy::disallowed_methods, reason = "scripts/test-env says where the browser is")]
 fn pages_work_in_a_real_browser() {
     let server = Server::start(standard().variable("DEMO_MODE", "true"));
     let nasty = "\"'></script><script>alert(1)</script><img src=x onerror=alert(2)>";
@@ -213,27 +205,6 @@ fn pages_work_in_a_real_browser() {
             "nasty": register(&server, nasty, "evm"),
         },
     });
-    let chromium =
-        std::env::var("TOLLGATE_TEST_CHROMIUM").expect("TOLLGATE_TEST_CHROMIUM must be the path of chromium");
-    let mut node = Command::new("node")
-        .args(["--test", "--test-reporter=spec", "pages.test.mjs"])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser"))
-        .env("TOLLGATE_BROWSER_TEST", world.to_string())
-        .env("TOLLGATE_TEST_CHROMIUM", chromium)
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("node starts");
-    let began = Instant::now();
-    let status = loop {
-        if let Some(status) = node.try_wait().unwrap() {
-            break status;
-        }
-        if began.elapsed() > PATIENCE {
-            node.kill().unwrap();
-            node.wait().unwrap();
-            panic!("the browser is not done after {PATIENCE:?}");
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    };
-    assert!(status.success(), "see above; pictures are in {}", artifacts.display());
+    eprintln!("pictures are in {}", artifacts.display());
+    program::succeeds(&mut program::node("browser/pages.test.mjs", &world));
 }

@@ -45,6 +45,10 @@ fn what_is_wrong_is_told_to_the_client_once_its_address_is_known_good() {
         (&[("scope", "nonsense")], "invalid_scope"),
         (&[("scope", "subnet:1:miner")], "invalid_scope"),
         (&[("prompt", "none")], "login_required"),
+        (&[("response_mode", "form_post")], "invalid_request"),
+        (&[("request", "e30.e30."), ("response_type", "")], "request_not_supported"),
+        (&[("request_uri", "https://app.example/request")], "request_uri_not_supported"),
+        (&[("registration", "{}")], "registration_not_supported"),
         (&[("resource", "https://unknown.example")], "invalid_target"),
     ] {
         let answer = app.authorize(changed);

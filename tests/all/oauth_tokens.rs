@@ -160,8 +160,6 @@ fn user_info_is_for_those_who_have_an_access_token_with_openid() {
     );
     assert_eq!(asked.header("cache-control"), Some("no-store"));
     assert_eq!(server.send(&Request::post("/v1/oauth/userinfo", "").token(access)).status, 200);
-    let nobody = server.get("/v1/oauth/userinfo");
-    assert_eq!((nobody.status, nobody.header("www-authenticate")), (401, Some("Bearer realm=\"tollgate\"")));
     for value in [format!("Basic {access}"), "Bearer".into(), "Bearer x".into(), format!("Bearer {access}x")] {
         let answer = server.send(&Request::get("/v1/oauth/userinfo").header("Authorization", &value));
         assert_eq!(answer.status, 401);
@@ -175,6 +173,19 @@ fn user_info_is_for_those_who_have_an_access_token_with_openid() {
     let refused = server.send(&Request::get("/v1/oauth/userinfo").token(without["access_token"].as_str().unwrap()));
     assert_eq!(refused.status, 403);
     assert!(refused.header("www-authenticate").unwrap().contains("insufficient_scope"));
+}
+
+/// RFC 6750 section 3. The replaced server had no such endpoint, so that nothing of its is to be kept.
+#[test]
+fn user_info_always_says_how_it_is_asked() {
+    for settings in [standard(), settings()] {
+        let server = Server::start(settings);
+        let nobody = server.get("/v1/oauth/userinfo");
+        assert_eq!((nobody.status, nobody.header("www-authenticate")), (401, Some("Bearer realm=\"tollgate\"")));
+        let wrong = server.send(&Request::get("/v1/oauth/userinfo").token("nonsense"));
+        let challenge = Some("Bearer realm=\"tollgate\", error=\"invalid_token\"");
+        assert_eq!((wrong.status, wrong.header("www-authenticate")), (401, challenge));
+    }
 }
 
 #[test]
@@ -197,6 +208,7 @@ fn the_metadata_name_what_there_is() {
     }
     assert_eq!(document["authorization_response_iss_parameter_supported"], true);
     assert_eq!(document["code_challenge_methods_supported"], json!(["S256"]));
+    assert_eq!(document["request_uri_parameter_supported"], false, "who says nothing supports it");
 }
 
 /// Sends the same request to both at the same time, on connections that are there already.

@@ -14,6 +14,7 @@ pub mod market;
 pub mod neuron;
 pub mod nginx;
 pub mod oauth;
+pub mod program;
 pub mod pylon;
 pub mod sign_in;
 pub mod signer;

@@ -6,22 +6,16 @@ import { mkdir, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
 
-import { chromium } from "playwright-core";
+import { launch } from "./chromium.mjs";
 
 /** What `tests/all/oauth_pages.rs` says: the gateway's address, its clients, and where pictures go. */
-export const world = JSON.parse(process.env.TOLLGATE_BROWSER_TEST ?? "null");
+export const world = JSON.parse(process.env.TOLLGATE_TEST_WORLD ?? "null");
 assert.ok(world, "this is run by tests/all/oauth_pages.rs");
 
 export const ORIGIN = "http://localhost:3000";
 export const APPLICATION = "https://app.example";
 
-// Chromium's sandbox wants what root in a container does not have; it sees our own pages alone.
-const asRoot = process.getuid?.() === 0 ? ["--no-sandbox"] : [];
-const only = `MAP localhost:3000 ${world.gateway},MAP * ~NOTFOUND,EXCLUDE 127.0.0.1`;
-const browser = await chromium.launch({
-    executablePath: process.env.TOLLGATE_TEST_CHROMIUM,
-    args: [...asRoot, `--host-resolver-rules=${only}`, "--disable-dev-shm-usage"],
-});
+const browser = await launch([`MAP localhost:3000 ${world.gateway}`]);
 export const close = () => browser.close();
 
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");

@@ -3,15 +3,16 @@
 import { Keyring } from "@polkadot/keyring";
 import { stringToU8a, u8aConcat, u8aToHex } from "@polkadot/util";
 import { cryptoWaitReady } from "@polkadot/util-crypto";
-import { privateKeyToAccount } from "viem/accounts";
+
+import { carol } from "./ethereum.mjs";
+
+export { carol };
 
 await cryptoWaitReady();
 
 const keyring = new Keyring({ type: "sr25519", ss58Format: 42 });
 export const alice = keyring.addFromUri("//Alice", { name: "alice" });
 export const bob = keyring.addFromUri("//Bob", { name: "bob" });
-// The second key that development chains give ether to.
-export const carol = privateKeyToAccount("0x59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d");
 
 /** What a command line prints: the signature over the message itself. */
 export const onCommandLine = (pair, message) => u8aToHex(pair.sign(stringToU8a(message)));

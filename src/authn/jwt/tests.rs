@@ -28,9 +28,9 @@ fn key(pem: &str) -> SigningKey {
 /// Ours are an RSA and an Ed25519 key.
 fn verifier() -> AccessTokens {
     let revocations = Revocations::new(Duration::from_mins(1), Clock::manual());
-    revocations.publish(HashSet::new(), revocations.now());
+    revocations.publish(HashSet::new(), Timestamp(0), revocations.now());
     let keys = Arc::new(KeySet::new(vec![key(RSA), key(ED25519)]));
-    AccessTokens::new(keys, ISSUER.into(), Duration::from_mins(15), revocations)
+    AccessTokens::new(keys, ISSUER.into(), Duration::from_mins(15), Arc::new(revocations))
 }
 
 /// What the authorization server says.
@@ -248,9 +248,9 @@ fn what_is_remembered_is_never_whether_it_is_valid_now() {
     let elsewhere = verifier.identify(&presented, "https://other.example", NOW).err();
     assert_eq!(elsewhere, Some(Denial::InvalidCredential("wrong_audience")));
 
-    verifier.revocations.publish(HashSet::from([GRANT]), verifier.revocations.now());
+    verifier.revocations.publish(HashSet::from([GRANT]), Timestamp(0), verifier.revocations.now());
     assert_eq!(reason(&verifier, &token), Some("revoked"));
-    verifier.revocations.publish(HashSet::new(), verifier.revocations.now());
+    verifier.revocations.publish(HashSet::new(), Timestamp(0), verifier.revocations.now());
     assert_eq!(reason(&verifier, &token), None);
 
     verifier.keys.replace(vec![key(RSA)]);
@@ -264,12 +264,17 @@ fn where_nothing_is_known_of_grants_only_tokens_without_one_pass() {
     let clock = Clock::manual();
     let keys = Arc::new(KeySet::new(vec![key(ED25519)]));
     let revocations = Revocations::new(Duration::from_mins(1), clock.clone());
-    let verifier = AccessTokens::new(keys, ISSUER.into(), Duration::from_mins(15), revocations);
+    let verifier = AccessTokens::new(keys, ISSUER.into(), Duration::from_mins(15), Arc::new(revocations));
     let (granted, direct) = (token(&good()), token(&with(&json!({ "grant_id": null, "client_id": null }))));
     let unknown = Some(Denial::Unavailable(Dependency::Revocations));
     let ask = |token: &str| identify_at(&verifier, token, NOW).err();
     assert_eq!((ask(&granted), ask(&direct)), (unknown.clone(), None));
-    verifier.revocations.publish(HashSet::new(), clock.now());
+    verifier.revocations.publish(HashSet::new(), Timestamp(0), clock.now());
+    assert_eq!(ask(&granted), None);
+    // Tokens live longer since a moment ago, and what was taken back has not been read that far.
+    verifier.revocations.publish(HashSet::new(), Timestamp(NOW.0 + 1), clock.now());
+    assert_eq!((ask(&granted), ask(&direct)), (unknown.clone(), None));
+    verifier.revocations.publish(HashSet::new(), Timestamp(0), clock.now());
     assert_eq!(ask(&granted), None);
     clock.advance(Duration::from_secs(61));
     assert_eq!((ask(&granted), ask(&direct)), (unknown, None));

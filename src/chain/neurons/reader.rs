@@ -1,4 +1,5 @@
-//! Reads a source of neurons, again and again, for as long as the gateway runs.
+//! Reads the table of one subnet, again and again. Each subnet has a reader of its own, so that what fails for one is
+//! nothing to the others.
 
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -43,7 +44,7 @@ const REST: Duration = Duration::from_millis(500);
 const REST_MOST: Duration = Duration::from_secs(15);
 
 impl Reader {
-    /// Reads until the runtime ends.
+    /// Reads until it is cut off.
     pub async fn run(mut self) {
         let mut failures = 0;
         let mut complaint = String::new();
@@ -80,7 +81,7 @@ impl Reader {
     }
 
     async fn read(&mut self) -> Result<(), Failed> {
-        let registered = self.neurons.registered.load(Relaxed);
+        let registered = self.neurons.subnets.get(&self.netuid).is_some_and(|slot| slot.registered.load(Relaxed));
         let reading = self.source.subnet(self.netuid, registered);
         self.neurons.refresh(self.netuid, reading).await
     }

@@ -79,6 +79,28 @@ async fn a_source_does_not_go_back() {
     assert_eq!((glance.block, glance.keys, glance.readings.failed(Fault::Behind)), (1, 1, 1));
 }
 
+#[tokio::test]
+async fn what_is_known_of_a_subnet_is_shared_and_what_is_missing_stays_missing() {
+    const OTHER: NetUid = NetUid(3);
+    let clock = Clock::manual();
+    let before = Neurons::new([SUBNET, OTHER], MINUTE, clock.clone());
+    before.publish(SUBNET, table(1, &[(1, 1)]));
+    assert_eq!(before.key(OTHER, &hotkey(1)).await, Err(UNAVAILABLE), "another subnet's table says nothing of it");
+
+    clock.advance(MINUTE / 2);
+    let after = Neurons::new([SUBNET, NetUid(4)], 2 * MINUTE, clock.clone()).sharing(&before);
+    assert_eq!(after.key(SUBNET, &hotkey(1)).await, key(1));
+    for netuid in [OTHER, NetUid(4)] {
+        assert_eq!(after.key(netuid, &hotkey(1)).await, Err(UNAVAILABLE), "{netuid}");
+    }
+    after.publish(SUBNET, table(2, &[(1, 2)]));
+    assert_eq!(before.key(SUBNET, &hotkey(1)).await, key(2), "who still asks the one before is told the same");
+    let ages: HashMap<_, _> = after.glances().map(|glance| (glance.netuid, glance.age)).collect();
+    assert_eq!(ages, HashMap::from([(SUBNET, Duration::ZERO), (NetUid(4), Duration::ZERO)]));
+    clock.advance(MINUTE + MINUTE / 2);
+    assert_eq!((before.key(SUBNET, &hotkey(1)).await, after.key(SUBNET, &hotkey(1)).await), (Err(UNAVAILABLE), key(2)));
+}
+
 /// Single look-ups that are counted. Even hotkeys have a key.
 fn counted(limit: cache::Limit, clock: &Clock) -> (LookUps, Arc<AtomicUsize>) {
     let asked = Arc::<AtomicUsize>::default();

@@ -152,7 +152,7 @@ impl Source {
         if owner.is_err() {
             // It may be broken in ways that do not show. Somebody else may have made another meanwhile.
             let mut kept = self.connection.lock().await;
-            if kept.as_ref().is_some_and(|kept| Arc::ptr_eq(&kept.chain.wire, &connection.chain.wire)) {
+            if kept.as_ref().is_some_and(|kept| kept.chain.shares_connection(&connection.chain)) {
                 *kept = None;
             }
         }

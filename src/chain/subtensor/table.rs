@@ -7,13 +7,16 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use subxt::{config::substrate::H256, dynamic, ext::scale_decode::DecodeAsType};
-use tokio::time::sleep;
+use tokio::sync::watch;
 
-use super::{AtBlock, Heads, Node, Subtensor, wire::Explained};
+use super::{
+    AtBlock, Subtensor,
+    link::{Block, Link, Now},
+    wire::Explained,
+};
 use crate::{
     chain::fault::{Failed, Fault},
     model::{
@@ -22,22 +25,17 @@ use crate::{
     },
 };
 
-/// What reads the table.
+/// What reads the table of one subnet.
 pub struct Watch {
-    node: Node,
-    connection: Option<Connection>,
+    link: Link,
+    news: watch::Receiver<u64>,
+    /// Our own client over the link's connection.
+    chain: Option<Subtensor>,
     /// The blocks that were read last, the newest at the end: a best block becomes the finalised one soon.
     recent: VecDeque<Arc<Snapshot>>,
     spec_version: u64,
     /// What the runtime last lacked, so that it is said once.
     lacking: Option<String>,
-}
-
-struct Connection {
-    chain: Subtensor,
-    /// None: the node gives no news.
-    heads: Option<Heads>,
-    checked: Instant,
 }
 
 /// A subnet at one block.
@@ -54,18 +52,15 @@ struct Snapshot {
 
 /// Final blocks follow the best one by a few.
 const REMEMBERED: usize = 32;
-/// News of the best and of the final block come together: one reading is enough.
-const TOGETHER: Duration = Duration::from_millis(100);
-/// How often a node is asked whether it is catching up.
-const HEALTH_EVERY: Duration = Duration::from_mins(1);
 /// More entries than any subnet has.
 const MOST_KEYS: usize = 20_000;
 
 impl Watch {
-    /// Reads from this node, over a connection of its own that is made when it is needed.
+    /// Reads over this connection, which others may share.
     #[must_use]
-    pub fn new(node: Node) -> Self {
-        Self { node, connection: None, recent: VecDeque::new(), spec_version: 0, lacking: None }
+    pub fn new(link: Link) -> Self {
+        let news = link.news();
+        Self { link, news, chain: None, recent: VecDeque::new(), spec_version: 0, lacking: None }
     }
 
     /// The version of the runtime that was read last; 0: none was.
@@ -79,10 +74,14 @@ impl Watch {
     /// # Errors
     /// When the node does not answer, or not with what can be read.
     pub async fn subnet(&mut self, netuid: NetUid, registered: bool) -> Result<Subnet, Failed> {
-        let read = self.read(netuid, registered).await;
-        // A connection over which something failed may be broken in ways that do not show.
-        if read.is_err() {
-            self.connection = None;
+        // What is told from now on is news.
+        self.news.mark_unchanged();
+        let now = self.link.now().await?;
+        let read = self.read(&now, netuid, registered).await;
+        // What cannot be read comes over every connection; anything else may be this one's fault.
+        if read.as_ref().is_err_and(|failed| failed.fault != Fault::Malformed) {
+            self.chain = None;
+            self.link.lost(&now).await;
         }
         read
     }
@@ -90,31 +89,20 @@ impl Watch {
     /// Comes back when there is a new block, if the node tells; and when the connection is lost, which the next reading
     /// will find out.
     pub async fn changed(&mut self) {
-        let Some(heads) = self.connection.as_mut().and_then(|connection| connection.heads.as_mut()) else {
-            return std::future::pending().await;
-        };
-        let mut there = heads.next().await;
-        let rest = sleep(TOGETHER);
-        tokio::pin!(rest);
-        while there {
-            tokio::select! {
-                () = &mut rest => return,
-                still = heads.next() => there = still,
-            }
+        // An error means that nobody can tell any more.
+        if self.news.changed().await.is_err() {
+            std::future::pending::<()>().await;
         }
-        self.connection = None;
     }
 
-    async fn read(&mut self, netuid: NetUid, registered: bool) -> Result<Subnet, Failed> {
-        let chain = self.connected().await?;
-        let finalized = chain.finalized().await?;
-        let best = chain.best().await?;
-        let settled = self.snapshot(&chain, finalized, netuid, registered).await?;
-        let latest = self.snapshot(&chain, best, netuid, registered).await?;
-        if latest.number < settled.number {
-            let detail = format!("the best block {} is before the finalised {}", latest.number, settled.number);
-            return Err(Failed::new(Fault::Behind, detail));
-        }
+    async fn read(&mut self, now: &Now, netuid: NetUid, registered: bool) -> Result<Subnet, Failed> {
+        let chain = match self.chain.take().filter(|chain| chain.shares_connection(&now.chain)) {
+            Some(chain) => chain,
+            None => self.link.node().beside(&now.chain).await?,
+        };
+        self.chain = Some(chain.clone());
+        let settled = self.snapshot(&chain, now.settled, netuid, registered).await?;
+        let latest = self.snapshot(&chain, now.latest, netuid, registered).await?;
         if self.spec_version != latest.spec_version {
             tracing::info!(%netuid, before = self.spec_version, now = latest.spec_version, "the chain has another runtime");
             self.spec_version = latest.spec_version;
@@ -122,35 +110,21 @@ impl Watch {
         Ok(merge(&settled, &latest))
     }
 
-    async fn connected(&mut self) -> Result<Subtensor, Failed> {
-        if let Some(connection) = &mut self.connection {
-            if connection.checked.elapsed() > HEALTH_EVERY {
-                connection.chain.check_health().await?;
-                connection.checked = Instant::now();
-            }
-            return Ok(connection.chain.clone());
-        }
-        let chain = self.node.connect().await?;
-        let heads = chain.heads().await?;
-        self.connection = Some(Connection { chain: chain.clone(), heads, checked: Instant::now() });
-        Ok(chain)
-    }
-
     async fn snapshot(
         &mut self,
         chain: &Subtensor,
-        hash: H256,
+        block: Block,
         netuid: NetUid,
         registered: bool,
     ) -> Result<Arc<Snapshot>, Failed> {
-        let known = self.recent.iter().find(|it| it.hash == hash && (it.registered || !registered));
+        let known = self.recent.iter().find(|it| it.hash == block.hash && (it.registered || !registered));
         if let Some(known) = known {
             return Ok(Arc::clone(known));
         }
-        let at = chain.at(hash).await?;
+        let at = chain.at_known(block.hash, block.number).await?;
         let keys = keys(chain, &at, netuid).await?;
         let neurons = if registered { self.neurons(chain, &at, netuid).await? } else { None };
-        let (number, spec_version) = (at.block_number(), at.spec_version().into());
+        let (Block { hash, number }, spec_version) = (block, at.spec_version().into());
         let snapshot = Arc::new(Snapshot { hash, number, spec_version, keys, neurons, registered });
         if self.recent.len() >= REMEMBERED {
             self.recent.pop_front();

@@ -38,7 +38,7 @@ use crate::chain::{
 
 /// Metadata takes 600 kB; nothing else comes near it.
 const ANSWER_LIMIT: u32 = 16 << 20;
-/// Questions under way on one connection. We ask one after the other.
+/// Questions under way on one connection. Each who asks over it asks one after the other.
 const QUESTIONS: usize = 64;
 /// News of blocks that nobody has looked at yet. With more the connection counts as broken.
 const NEWS: usize = 1_024;
@@ -70,9 +70,9 @@ impl Way {
     }
 }
 
-/// One connection.
+/// One who asks over a connection, which others may share.
 pub(super) struct Wire {
-    transport: Transport,
+    transport: Arc<Transport>,
     url: Url,
     timeout: Duration,
     questions: Arc<Calls>,
@@ -112,8 +112,24 @@ impl Wire {
                 Transport::Socket(connecting.await.map_err(late)??)
             }
         };
-        let url = options.url.clone();
+        let (transport, url) = (Arc::new(transport), options.url.clone());
         Ok(Self { transport, url, timeout: options.timeout, questions, last: Mutex::default() })
+    }
+
+    /// Another who asks over the same connection: what fails for the one is not what failed for the other.
+    pub(super) fn another(&self) -> Self {
+        Self {
+            transport: Arc::clone(&self.transport),
+            url: self.url.clone(),
+            timeout: self.timeout,
+            questions: Arc::clone(&self.questions),
+            last: Mutex::default(),
+        }
+    }
+
+    /// Whether both ask over the same connection.
+    pub(super) fn shares_connection(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.transport, &other.transport)
     }
 
     /// What a failure of subxt's means: what became of the last question, or else that its answer cannot be decoded.
@@ -126,11 +142,11 @@ impl Wire {
     }
 
     pub(super) fn can_subscribe(&self) -> bool {
-        matches!(self.transport, Transport::Socket(_))
+        matches!(*self.transport, Transport::Socket(_))
     }
 
     async fn ask(&self, method: &str, params: Option<Box<RawValue>>) -> Result<Box<RawValue>, Error> {
-        match &self.transport {
+        match &*self.transport {
             Transport::Socket(socket) => socket.request_raw(method, params).await,
             Transport::Http { client, next_id } => {
                 let id = next_id.fetch_add(1, Relaxed);
@@ -172,7 +188,7 @@ impl RpcClientT for Wire {
         end: &'a str,
     ) -> RawRpcFuture<'a, RawRpcSubscription> {
         Box::pin(self.watched(async move {
-            match &self.transport {
+            match &*self.transport {
                 Transport::Socket(socket) => socket.subscribe_raw(method, params, end).await,
                 Transport::Http { .. } => Err(Error::User(UserError {
                     code: METHOD_NOT_FOUND,

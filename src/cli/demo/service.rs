@@ -88,20 +88,52 @@ impl Answer {
     }
 }
 
-/// Asks for a path.
-pub async fn fetch(address: SocketAddr, path: &str) -> anyhow::Result<Answer> {
-    send(address, path, &address.to_string(), None).await
+/// A request.
+pub struct Request<'r> {
+    method: &'static str,
+    target: &'r str,
+    host: &'r str,
+    fields: String,
+    body: String,
 }
 
-/// Sends a request with this target, host and token.
-pub async fn send(address: SocketAddr, target: &str, host: &str, token: Option<&str>) -> anyhow::Result<Answer> {
-    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{authorization}Connection: close\r\n\r\n");
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(request.as_bytes()).await?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await?;
-    let (head, body) = text.split_once("\r\n\r\n").context("the answer has no end of its header")?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("the answer has no status")?;
-    Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
+impl<'r> Request<'r> {
+    /// A GET of a target, at a host of this name.
+    pub fn get(target: &'r str, host: &'r str) -> Self {
+        Self { method: "GET", target, host, fields: String::new(), body: String::new() }
+    }
+
+    /// A POST of a body of this kind.
+    pub fn post(target: &'r str, host: &'r str, kind: &str, body: String) -> Self {
+        let get = Self { method: "POST", body, ..Self::get(target, host) };
+        let length = get.body.len().to_string();
+        get.field("Content-Type", kind).field("Content-Length", &length)
+    }
+
+    /// The same with one more field in its header.
+    pub fn field(mut self, name: &str, value: &str) -> Self {
+        for part in [name, ": ", value, "\r\n"] {
+            self.fields.push_str(part);
+        }
+        self
+    }
+
+    /// The same with a token.
+    pub fn token(self, token: &str) -> Self {
+        self.field("Authorization", &format!("Bearer {token}"))
+    }
+
+    /// Sends it.
+    pub async fn send(self, address: SocketAddr) -> anyhow::Result<Answer> {
+        let Self { method, target, host, fields, body } = self;
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{fields}Connection: close\r\n\r\n{body}");
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        let (head, body) = text.split_once("\r\n\r\n").context("the answer has no end of its header")?;
+        let status =
+            head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("the answer has no status")?;
+        Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
+    }
 }

@@ -32,8 +32,8 @@ fn auth_request(config: &Config) -> String {
 
 fn pylon(config: &Config) -> String {
     let (pylon, neurons) = (config.pylon.as_ref().unwrap(), config.neurons.as_ref().unwrap());
-    let token = pylon.token.as_ref().unwrap().expose();
-    format!("{} {} {token} {} {:?}", pylon.url, pylon.identity, neurons.netuid, neurons.stale_for)
+    let token = pylon.identity.token.as_ref().unwrap().expose();
+    format!("{} {} {token} {} {:?}", pylon.url, pylon.identity.name, neurons.netuid, neurons.stale_for)
 }
 
 /// Variables, what to look at, and what is to be seen there.

@@ -71,6 +71,17 @@ fn every_mistake_is_reported_at_its_line_and_key() {
             "no other system",
         ),
         ("[auth_request] #!\naddress = \":1\"", "auth_request", "needs a [neurons] section"),
+        (
+            "[auth_request]\naddress = \":1\"\n[auth_request.neurons]\nhotkeys = [] #!",
+            "auth_request.neurons.hotkeys",
+            "a list of nobody",
+        ),
+        (
+            "[neurons]\nnetuid = 2\n[pylon]\nurl = \"http://h\"\nidentity = \"i\"\n[auth_request]\naddress = \":1\"\n\
+             [auth_request.neurons] #!\nnetuid = 3",
+            "auth_request.neurons",
+            "subnet 3 needs a [[pylon.subnet]]",
+        ),
         ("[neurons] #!\nnetuid = 2", "neurons.source", "neither a [subtensor] nor a [pylon]"),
         ("[neurons]\nnetuid = 2\nsource = \"pylon\" #!", "neurons.source", "needs a [pylon]"),
         ("[neurons]\nsource = \"subtensor\" #!", "neurons.source", "needs a [subtensor]"),
@@ -92,6 +103,27 @@ fn every_mistake_is_reported_at_its_line_and_key() {
         ("[pylon] #!\nidentity = \"i\"", "pylon.url", "is missing"),
         ("[pylon] #!\nurl = \"http://h\"", "pylon.identity", "is missing"),
         ("[pylon]\nurl = \"http://h\"\nidentity = \"a/b\" #!", "pylon.identity", "a name of letters"),
+        (
+            "[pylon]\nurl = \"http://h\"\nidentity = \"i\"\n[[pylon.subnet]] #!\nidentity = \"j\"",
+            "pylon.subnet[1].netuid",
+            "is missing",
+        ),
+        (
+            "[pylon]\nurl = \"http://h\"\nidentity = \"i\"\n[[pylon.subnet]] #!\nnetuid = 3",
+            "pylon.subnet[1].identity",
+            "is missing",
+        ),
+        (
+            "[pylon]\nurl = \"http://h\"\nidentity = \"i\"\n[[pylon.subnet]]\nnetuid = 3\nidentity = \"i\" #!",
+            "pylon.subnet[1].identity",
+            "an identity belongs to one subnet",
+        ),
+        (
+            "[pylon]\nurl = \"http://h\"\nidentity = \"i\"\n[[pylon.subnet]]\nnetuid = 3\nidentity = \"j\"\n\
+             [[pylon.subnet]]\nnetuid = 3 #!\nidentity = \"k\"",
+            "pylon.subnet[2].netuid",
+            "who is asked for subnet 3?",
+        ),
         (
             "[[service]]\nid = \"did:nv:1\" #!\nplan = \"did:nv:2222222222222222222222222222222222222222222222222222222222222222\"",
             "service[1].id",
@@ -194,6 +226,7 @@ fn every_mistake_is_reported_at_its_line_and_key() {
 fn mistakes_between_sections_are_reported() {
     let tls = "[[listener]]\naddress = \"127.0.0.1:9\"\n[listener.tls]\n";
     let by_certificate = format!("{SMALL}accepts = [\"client-certificate\"]\n[route.neurons]\n");
+    let by_pylon = "[neurons]\nnetuid = 2\n[pylon]\nurl = \"http://h\"\nidentity = \"i\"\n";
     for (text, message) in [
         (String::new(), "listener: there is nothing to do"),
         ("[[listener]]\naddress = \"127.0.0.1:9\"\n".into(), "route: there is a listener and no [[route]]"),
@@ -231,8 +264,13 @@ fn mistakes_between_sections_are_reported() {
         ),
         (format!("{SMALL}accepts = [\"client-certificate\"]\n"), "\"client-certificate\" needs a [neurons] section"),
         (
-            format!("{by_certificate}netuid = 3\n[neurons]\nnetuid = 2\n[subtensor]\nurl = \"ws://h\"\n"),
-            "route[1].neurons.netuid: is not 2, the subnet of [neurons]",
+            format!("{by_certificate}netuid = 3\n{by_pylon}"),
+            "route[1].neurons.netuid: Pylon's identity \"i\" is asked about subnet 2 alone: subnet 3 needs a \
+             [[pylon.subnet]]",
+        ),
+        (
+            format!("{by_certificate}{by_pylon}[[pylon.subnet]]\nnetuid = 2\nidentity = \"j\"\n"),
+            "pylon.subnet: subnet 2 is that of [neurons]",
         ),
         (format!("{by_certificate}netuid = 70000\n"), "route[1].neurons.netuid: must be at most 65535"),
         (format!("{by_certificate}min_stake = -1\n"), "route[1].neurons.min_stake: must be"),

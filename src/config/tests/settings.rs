@@ -76,6 +76,13 @@ address = "127.0.0.1:48"
 trusted_peers = ["10.9.0.0/16"]
 compatibility = "nexus-auth"
 health_path = "/alive"
+[auth_request.neurons]
+netuid = 43
+registered = true
+validator_permit = true
+min_stake = 48
+hotkeys = ["5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY"]
+deny_hotkeys = ["5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty"]
 [neurons]
 netuid = 42
 source = "pylon"
@@ -88,6 +95,10 @@ identity = "miner"
 token_file = "{token}"
 timeout = "46s"
 ca = "{cert}"
+[[pylon.subnet]]
+netuid = 43
+identity = "second"
+token_file = "{token}"
 [subtensor]
 url = "wss://s.example/key"
 genesis_hash = "0x2f0555cc76fc2840a25a6ea3b9637146806f1f44b090c175ffde2a7e5ab36c03"
@@ -173,6 +184,8 @@ name = "s"
 path = "/s"
 upstream = "u"
 accepts = ["btauth", "epistula", "epistula-lite"]
+[route.neurons]
+netuid = 43
 [[route]]
 name = "t"
 upstream = "token"
@@ -186,10 +199,12 @@ format = "text"
         key_file = files.path("key"),
     );
     let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.subnets(), [(NetUid(42), true), (NetUid(43), true)].into());
     let said = config.summary();
     for part in [
         "client certificates optional",
         "client certificate of one of 1 listed neurons of subnet 42, registered, with validator permit, with stake of 45.5 or more, 1 denied or Nevermined token of did:nv:",
+        "Pylon http://p.example/base as miner, second, subnets 42, 43",
     ] {
         assert!(said.contains(part), "no {part} in {said}");
     }
@@ -208,16 +223,20 @@ format = "text"
         "proxy_auth_token: Some([secret]), token_cache_entries: 13, max_token_bytes: 14336",
         "timeout: 15s, freshness: Freshness { fresh_for: 16s, negative_for: 17s, stale_for: 18s, max_entries: 19 }, ca: Some(",
         "max_body_bytes: 20480",
-        "Some(AuthRequest { address: 127.0.0.1:48, trusted_peers: [10.9.0.0/16], compatibility: NexusAuth, health_path: \"/alive\" })",
+        "Some(AuthRequest { address: 127.0.0.1:48, trusted_peers: [10.9.0.0/16], compatibility: NexusAuth, health_path: \"/alive\", \
+         neurons: NeuronPolicy { netuid: NetUid(43), registered: true, validator_permit: true, min_stake: 48000000000, \
+         hotkeys: Some({5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY}), \
+         deny_hotkeys: {5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty} } })",
         "Neurons { netuid: NetUid(42), source: Pylon, refresh: 43s, stale_for: 44s, stalled_for: 45s }",
-        "identity: \"miner\", token: Some([secret]), timeout: 46s, ca: Some(",
+        "identity: PylonIdentity { name: \"miner\", token: Some([secret]) }, subnets: {NetUid(43): PylonIdentity { \
+         name: \"second\", token: Some([secret]) }}, timeout: 46s, ca: Some(",
         "Subtensor { url: wss://s.example, genesis_hash: Some([47, 5, 85,",
         "timeout: 47s",
         "receivers: [5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY, 5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty], \
          require_receiver: false, max_age: 47s, epistula_max_age: 48s, max_skew: 49s, max_body_bytes: 50, \
          max_held_bytes: 51, replay: Some(Memory)",
         "accepts: [Btauth, Epistula, EpistulaLite], services: [], \
-         neurons: Some(NeuronPolicy { netuid: NetUid(42), registered: true,",
+         neurons: Some(NeuronPolicy { netuid: NetUid(43), registered: true,",
         "rpc: http://r.example, timeout: 21s, stale_for: 24s, ca: Some(",
         "plan_kind: Time, price: Price { charge_type: Dynamic, amount: Credits(26), minimum: Some(Credits(27)), maximum: Some(Credits(28)), required: Credits(29) }, owner: \"o\"",
         "credits: Chain { contract: 0x00000000000000000000000000000000000000c0 }, open_endpoints: [\"http://h/x\"]",

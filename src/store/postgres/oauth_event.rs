@@ -11,29 +11,36 @@ use crate::store::{
 };
 
 pub async fn append(database: &Database, events: &[Event]) -> Result<()> {
-    let mut transaction = database.pool.begin().await?;
-    for event in events {
-        sqlx::query!(
-            r#"
-            insert into oauth_event (id, occurred_at, client_id, kind, outcome, reason, wallet, subject, scope, detail)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-                on conflict (id) do nothing
-            "#,
-            event.id,
-            to_time(event.at_micros),
-            event.client_id,
-            event.kind,
-            event.outcome,
-            event.reason,
-            event.wallet,
-            event.subject.as_ref().map(<[u8; 32]>::as_slice),
-            event.scope,
-            event.detail,
-        )
-        .execute(&mut *transaction)
-        .await?;
-    }
-    transaction.commit().await?;
+    let ids: Vec<_> = events.iter().map(|event| event.id).collect();
+    let times: Vec<_> = events.iter().map(|event| to_time(event.at_micros)).collect();
+    let client_ids: Vec<_> = events.iter().map(|event| event.client_id.as_str()).collect();
+    let kinds: Vec<_> = events.iter().map(|event| event.kind.as_str()).collect();
+    let outcomes: Vec<_> = events.iter().map(|event| event.outcome.as_str()).collect();
+    let reasons: Vec<_> = events.iter().map(|event| event.reason.as_deref()).collect();
+    let wallets: Vec<_> = events.iter().map(|event| event.wallet.as_deref()).collect();
+    let subjects: Vec<_> = events.iter().map(|event| event.subject.as_ref().map(<[u8; 32]>::as_slice)).collect();
+    let scopes: Vec<_> = events.iter().map(|event| event.scope.as_str()).collect();
+    let details: Vec<_> = events.iter().map(|event| event.detail.as_str()).collect();
+    sqlx::query!(
+        r#"
+        insert into oauth_event (id, occurred_at, client_id, kind, outcome, reason, wallet, subject, scope, detail)
+        select * from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+                             $8::bytea[], $9::text[], $10::text[])
+            on conflict (id) do nothing
+        "#,
+        &ids,
+        &times,
+        &client_ids as _,
+        &kinds as _,
+        &outcomes as _,
+        &reasons as _,
+        &wallets as _,
+        &subjects as _,
+        &scopes as _,
+        &details as _,
+    )
+    .execute(&database.pool)
+    .await?;
     Ok(())
 }
 

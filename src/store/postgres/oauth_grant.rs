@@ -107,9 +107,14 @@ pub async fn redeem_code(
 pub async fn refresh_token(database: &Database, digest: &Digest) -> Result<Option<RefreshToken>> {
     let row = sqlx::query!(
         r#"
-        select grant_id, (extract(epoch from expires_at) * 1000000)::bigint as "expires_at!",
+        select id::text as "id!", client_id, account, signer, hotkey, coldkey, scope, resource, nonce,
+               extract(epoch from auth_time)::bigint as "auth_time!",
+               (extract(epoch from oauth_grant.expires_at) * 1000000)::bigint as "expires_at!",
+               revoked_at is not null as "revoked!",
+               (extract(epoch from oauth_refresh_token.expires_at) * 1000000)::bigint as "token_expires_at!",
                (extract(epoch from used_at) * 1000000)::bigint as used_at
           from oauth_refresh_token
+          join oauth_grant on id = grant_id
          where digest = $1
         "#,
         digest.as_slice(),
@@ -117,12 +122,22 @@ pub async fn refresh_token(database: &Database, digest: &Digest) -> Result<Optio
     .fetch_optional(&database.pool)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    Ok(find(database, row.grant_id).await?.map(|(grant, revoked)| RefreshToken {
-        grant,
-        expires_at_micros: row.expires_at,
-        used_at_micros: row.used_at,
-        revoked,
-    }))
+    let columns = GrantColumns {
+        id: row.id,
+        client_id: row.client_id,
+        account: row.account,
+        signer: row.signer,
+        hotkey: row.hotkey,
+        coldkey: row.coldkey,
+        scope: row.scope,
+        resource: row.resource,
+        nonce: row.nonce,
+        auth_time: row.auth_time,
+        expires_at: row.expires_at,
+        revoked: row.revoked,
+    };
+    let (grant, revoked) = columns.try_into()?;
+    Ok(Some(RefreshToken { grant, expires_at_micros: row.token_expires_at, used_at_micros: row.used_at, revoked }))
 }
 
 pub async fn rotate(database: &Database, old: &Digest, new: &NewRefreshToken, now_micros: i64) -> Result<bool> {

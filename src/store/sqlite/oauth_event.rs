@@ -1,6 +1,6 @@
 //! What happened at the authorization server.
 
-use sqlx::{Row, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::Database;
@@ -11,29 +11,24 @@ use crate::store::{
 };
 
 pub async fn append(database: &Database, events: &[Event]) -> Result<()> {
-    let mut transaction = database.write.begin().await?;
-    for event in events {
-        sqlx::query(
-            "
-            insert into oauth_event (id, occurred_at, client_id, kind, outcome, reason, wallet, subject, scope, detail)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-                on conflict (id) do nothing
-            ",
-        )
-        .bind(event.id.to_string())
-        .bind(event.at_micros)
-        .bind(&event.client_id)
-        .bind(&event.kind)
-        .bind(&event.outcome)
-        .bind(&event.reason)
-        .bind(&event.wallet)
-        .bind(event.subject.as_ref().map(<[u8; 32]>::as_slice))
-        .bind(&event.scope)
-        .bind(&event.detail)
-        .execute(&mut *transaction)
-        .await?;
-    }
-    transaction.commit().await?;
+    let mut insert = QueryBuilder::new(
+        "insert into oauth_event (id, occurred_at, client_id, kind, outcome, reason, wallet, subject, scope, detail) ",
+    );
+    insert.push_values(events, |mut row, event| {
+        row.push_bind(event.id.to_string())
+            .push_bind(event.at_micros)
+            .push_bind(&event.client_id)
+            .push_bind(&event.kind)
+            .push_bind(&event.outcome)
+            .push_bind(&event.reason)
+            .push_bind(&event.wallet)
+            .push_bind(event.subject.as_ref().map(<[u8; 32]>::as_slice))
+            .push_bind(&event.scope)
+            .push_bind(&event.detail);
+    });
+    insert.push(" on conflict (id) do nothing");
+    // Each number of events is another statement: not one to be kept.
+    insert.build().persistent(false).execute(&database.write).await?;
     Ok(())
 }
 

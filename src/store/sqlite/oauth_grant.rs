@@ -1,6 +1,6 @@
 //! Grants, codes and refresh tokens.
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::{AssertSqlSafe, FromRow, Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::Database;
@@ -34,40 +34,35 @@ pub async fn insert(connection: &mut SqliteConnection, grant: &Grant) -> Result<
     Ok(())
 }
 
+/// The columns of [`GrantColumns`].
+const GRANT: &str = "id, client_id, account, signer, hotkey, coldkey, scope, resource, nonce, \
+                     auth_time / 1000000 as auth_time, oauth_grant.expires_at, revoked_at is not null as revoked";
+
 /// A grant, and whether it was taken back.
 pub async fn find(database: &Database, id: &str) -> Result<Option<(Grant, bool)>> {
-    let row: Option<GrantColumns> = sqlx::query_as(
-        "
-        select id, client_id, account, signer, hotkey, coldkey, scope, resource, nonce,
-               auth_time / 1000000 as auth_time, expires_at, revoked_at is not null as revoked
-          from oauth_grant
-         where id = $1
-        ",
-    )
-    .bind(id)
-    .fetch_optional(&database.read)
-    .await?;
+    let statement = AssertSqlSafe(format!("select {GRANT} from oauth_grant where id = $1"));
+    let row: Option<GrantColumns> = sqlx::query_as(statement).bind(id).fetch_optional(&database.read).await?;
     row.map(TryInto::try_into).transpose()
 }
 
 pub async fn code(database: &Database, digest: &Digest) -> Result<Option<Code>> {
-    let row = sqlx::query(
+    let statement = AssertSqlSafe(format!(
         "
-        select grant_id, redirect_uri, code_challenge, redeemed_at is not null as redeemed, expires_at
+        select {GRANT}, redirect_uri, code_challenge, redeemed_at is not null as redeemed,
+               oauth_code.expires_at as code_expires_at
           from oauth_code
+          join oauth_grant on id = grant_id
          where digest = $1
-        ",
-    )
-    .bind(digest.as_slice())
-    .fetch_optional(&database.read)
-    .await?;
+        "
+    ));
+    let row = sqlx::query(statement).bind(digest.as_slice()).fetch_optional(&database.read).await?;
     let Some(row) = row else { return Ok(None) };
-    let Some((grant, _)) = find(database, row.try_get("grant_id")?).await? else { return Ok(None) };
+    let (grant, _) = GrantColumns::from_row(&row)?.try_into()?;
     Ok(Some(Code {
         grant,
         redirect_uri: row.try_get("redirect_uri")?,
         code_challenge: row.try_get("code_challenge")?,
-        expires_at_micros: row.try_get("expires_at")?,
+        expires_at_micros: row.try_get("code_expires_at")?,
         redeemed: row.try_get("redeemed")?,
     }))
 }
@@ -115,39 +110,51 @@ pub async fn insert_token(
 }
 
 pub async fn refresh_token(database: &Database, digest: &Digest) -> Result<Option<RefreshToken>> {
-    let row = sqlx::query("select grant_id, expires_at, used_at from oauth_refresh_token where digest = $1")
-        .bind(digest.as_slice())
-        .fetch_optional(&database.read)
-        .await?;
+    let statement = AssertSqlSafe(format!(
+        "
+        select {GRANT}, used_at, oauth_refresh_token.expires_at as token_expires_at
+          from oauth_refresh_token
+          join oauth_grant on id = grant_id
+         where digest = $1
+        "
+    ));
+    let row = sqlx::query(statement).bind(digest.as_slice()).fetch_optional(&database.read).await?;
     let Some(row) = row else { return Ok(None) };
-    let Some((grant, revoked)) = find(database, row.try_get("grant_id")?).await? else { return Ok(None) };
+    let (grant, revoked) = GrantColumns::from_row(&row)?.try_into()?;
     Ok(Some(RefreshToken {
         grant,
-        expires_at_micros: row.try_get("expires_at")?,
+        expires_at_micros: row.try_get("token_expires_at")?,
         used_at_micros: row.try_get("used_at")?,
         revoked,
     }))
 }
 
+/// One statement, so that the thread that has the connection is woken once and not four times. `SQLite` cannot change one
+/// row and insert another in one; but it can insert both, and change the one that turns out to be there.
 pub async fn rotate(database: &Database, old: &Digest, new: &NewRefreshToken, now_micros: i64) -> Result<bool> {
-    let mut transaction = database.write.begin().await?;
-    let grant_id: Option<String> = sqlx::query_scalar(
+    let done = sqlx::query(
         "
-        update oauth_refresh_token
-           set used_at = $2
-         where digest = $1 and used_at is null and expires_at > $2
-           and exists (select 1 from oauth_grant where id = grant_id and revoked_at is null and expires_at > $2)
-        returning grant_id
+        with good as materialized (
+            select digest, grant_id, parent, expires_at
+              from oauth_refresh_token
+             where digest = $1 and used_at is null and expires_at > $2
+               and exists (select 1 from oauth_grant where id = grant_id and revoked_at is null and expires_at > $2)
+        )
+        insert into oauth_refresh_token (digest, grant_id, parent, expires_at, used_at)
+        select digest, grant_id, parent, expires_at, $2 from good
+         union all
+        select $3, grant_id, digest, $4, null from good
+         where true
+            on conflict (digest) do update set used_at = excluded.used_at
         ",
     )
     .bind(old.as_slice())
     .bind(now_micros)
-    .fetch_optional(&mut *transaction)
+    .bind(new.digest.as_slice())
+    .bind(new.expires_at_micros)
+    .execute(&database.write)
     .await?;
-    let Some(grant_id) = grant_id else { return Ok(false) };
-    insert_token(&mut transaction, &grant_id, Some(old), new).await?;
-    transaction.commit().await?;
-    Ok(true)
+    Ok(done.rows_affected() == 2)
 }
 
 pub async fn forgive(

@@ -11,7 +11,10 @@ use subxt::{
 };
 
 use super::*;
-use crate::support::subtensor::{IDLE, MINER, NETUID, Node, Release};
+use crate::support::{
+    spawn,
+    subtensor::{IDLE, MINER, NETUID, Node, Release},
+};
 
 struct Wallet(sr25519::Pair);
 

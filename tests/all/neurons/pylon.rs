@@ -34,7 +34,9 @@ fn kept_with(pylon: &Pylon, clock: &Clock, token: Option<&str>, timeout: Duratio
     };
     run(async {
         let client = pylon::Pylon::new(&options).unwrap();
-        let look_ups = client.look_ups(OFTEN, timeout, clock.clone(), tokio::runtime::Handle::current());
+        let identities = pylon::Identities::default();
+        identities.replace([(SUBNET, client.clone())].into());
+        let look_ups = identities.look_ups(OFTEN, timeout, clock.clone(), tokio::runtime::Handle::current());
         Kept::reading(tables(clock).with_look_ups(look_ups), Source::Pylon(client))
     })
 }
@@ -119,7 +121,7 @@ fn who_is_registered_is_asked_for_once_somebody_wants_to_know() {
     let kept = kept(&pylon, &Clock::manual());
     kept.eventually(ALICE, &ed25519(ALICES));
     assert_eq!(pylon.asked("/neurons"), 0);
-    kept.neurons.want_registered();
+    kept.neurons.want_registered(SUBNET);
     let alice = Neuron { uid: 7, validator_permit: true, stake: 1_042_200_000_000 };
     eventually("Alice is registered", || (kept.neuron(ALICE) == Ok(Some(alice))).then_some(()));
     assert_eq!(kept.neuron(BOB), Ok(Some(Neuron { uid: 8, validator_permit: false, stake: 0 })));

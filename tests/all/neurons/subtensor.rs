@@ -1,10 +1,10 @@
 //! From the chain itself.
 
-use tollgate::chain::subtensor::{self, table::Watch};
+use tollgate::chain::subtensor::{self, link::Link, table::Watch};
 
 use super::*;
 use crate::support::{
-    Gateway, Settings, secret,
+    Gateway, Settings, secret, spawn,
     subtensor::{GENESIS, IDLE, MINER, MINERS_KEY, NOBODY, Node, Release, Trouble, VALIDATOR},
     tls::Authority,
 };
@@ -17,8 +17,8 @@ fn kept_with(_: &Node, clock: &Clock, url: &str, timeout: Duration) -> Kept {
     let genesis_hash = Some(bytes(GENESIS));
     let options = subtensor::Options { url: url.parse().unwrap(), genesis_hash, timeout };
     run(async {
-        let watch = Watch::new(subtensor::Node::new(options).unwrap());
-        Kept::reading(tables(clock), Source::Subtensor(Box::new(watch)))
+        let link = Link::new(subtensor::Node::new(options).unwrap());
+        Kept::reading(tables(clock), Source::Subtensor(Box::new(Watch::new(link))))
     })
 }
 
@@ -30,7 +30,7 @@ fn key(byte: u8) -> Result<Option<PublishedKey>, Denial> {
 }
 
 fn spec_version(kept: &Kept) -> u64 {
-    kept.neurons.glances().next().unwrap().spec_version
+    glance(&kept.neurons, SUBNET).spec_version
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn the_recorded_subnet_is_read_over_both_transports() {
     let node = Node::start();
     for url in [node.url(), node.http_url()] {
         let kept = kept_with(&node, &Clock::manual(), &url, PATIENCE);
-        kept.neurons.want_registered();
+        kept.neurons.want_registered(SUBNET);
         kept.eventually(MINER, &ed25519(MINERS_KEY));
         assert_eq!((kept.key(IDLE), kept.key(NOBODY)), (Ok(None), Ok(None)));
         assert_eq!(run(kept.neurons.own_key(SUBNET)), Ok(None), "a chain has no wallet");
@@ -97,7 +97,7 @@ fn a_block_that_is_thrown_away_admits_nobody() {
 fn who_is_registered_is_granted_and_revoked_alike() {
     let node = Node::start();
     let kept = kept(&node, &Clock::manual());
-    kept.neurons.want_registered();
+    kept.neurons.want_registered(SUBNET);
     eventually("who is registered", || kept.neuron(MINER).is_ok().then_some(()));
     let mut neurons = node.neurons();
     neurons[1].validator_permit = false;
@@ -210,7 +210,7 @@ fn a_node_that_is_behind_brings_nothing_back() {
 fn a_new_runtime_is_understood_as_it_comes() {
     let node = Node::start();
     let kept = kept(&node, &Clock::manual());
-    kept.neurons.want_registered();
+    kept.neurons.want_registered(SUBNET);
     kept.eventually(MINER, &ed25519(MINERS_KEY));
     eventually("who is registered", || kept.neuron(MINER).is_ok().then_some(()));
     for (release, version, byte) in [(Release::Finney365, 365, 5), (Release::Devnet381, 381, 6)] {
@@ -242,15 +242,16 @@ fn a_block_costs_few_questions_and_strangers_none() {
     let node = Node::start();
     let options = subtensor::Options { url: node.url().parse().unwrap(), genesis_hash: None, timeout: PATIENCE };
     let kept = run(async {
-        let source = Source::Subtensor(Box::new(Watch::new(subtensor::Node::new(options).unwrap())));
-        let neurons = Arc::new(tables(&Clock::manual()));
-        neurons.want_registered();
-        let reader = Reader { neurons: Arc::clone(&neurons), netuid: SUBNET, source, refresh: Duration::from_hours(1) };
-        Kept { neurons, reader: spawn(reader.run()) }
+        let link = Link::new(subtensor::Node::new(options).unwrap());
+        let neurons = tables(&Clock::manual());
+        neurons.want_registered(SUBNET);
+        let source = Source::Subtensor(Box::new(Watch::new(link)));
+        Kept::reading_all(neurons, Duration::from_hours(1), [(SUBNET, source)])
     });
     kept.eventually(MINER, &ed25519(MINERS_KEY));
-    // The first news, which tell what is known already.
-    kept.succeeds();
+    // The first news tell what is known already.
+    let readings = || glance(&kept.neurons, SUBNET).readings.answered.load(Ordering::SeqCst);
+    eventually("a second reading", || (readings() > 1).then_some(()));
     let before = node.questions();
     for block in 0..5 {
         node.publish(MINER, 1, &[block; 32]);

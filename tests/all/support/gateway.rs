@@ -123,7 +123,7 @@ impl Settings {
         self
     }
 
-    /// Whole sections.
+    /// Whole sections. `{tls}` stands for the address of the TLS listener.
     pub fn with(mut self, sections: &str) -> Self {
         writeln!(self.rest, "{sections}").unwrap();
         self
@@ -265,7 +265,7 @@ impl Gateway {
             writeln!(text, "client_certificates = \"{}\"", settings.client_certificates).unwrap();
             write!(text, "[[listener.tls.certificate]]\ncert = \"{certificate}\"\nkey = \"{key}\"\n").unwrap();
         }
-        text.push_str(&settings.rest);
+        text.push_str(&settings.rest.replace("{tls}", &self.tls.to_string()));
         std::fs::write(self.file(), text).unwrap();
     }
 
@@ -310,6 +310,20 @@ impl Gateway {
         let mut command = self.command();
         command.args(&self.settings.words);
         command
+    }
+
+    /// Gives it another file and tells it to read it. Says what it made of it.
+    #[track_caller]
+    pub fn reload(&mut self, settings: Settings) -> String {
+        let results = |gateway: &Self| -> Vec<String> {
+            let told = |line: &String| line.contains("are loaded again") || line.contains("the old one stays");
+            gateway.log().into_iter().filter(told).collect()
+        };
+        let before = results(self).len();
+        self.settings = settings;
+        self.write();
+        self.signal(Signal::HUP);
+        eventually("the file is read again", || results(self).into_iter().nth(before))
     }
 
     pub fn pid(&self) -> u32 {

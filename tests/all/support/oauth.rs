@@ -74,7 +74,7 @@ impl Server {
     }
 
     pub fn post_json(&self, path: &str, body: &Value) -> Answer {
-        self.send(&Request::post(path, body.to_string()).header("Content-Type", "application/json"))
+        self.send(&json_request(path, Some(body)))
     }
 
     pub fn post_form(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
@@ -83,8 +83,7 @@ impl Server {
 
     /// A request to the admin API, with the key.
     pub fn admin(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
-        let request = Request { method: method.to_owned(), ..json_request(path, body) };
-        self.send(&request.header("X-Admin-API-Key", ADMIN_KEY))
+        self.send(&admin_request(method, path, body))
     }
 
     /// Registers a client and says what the answer was.
@@ -149,7 +148,14 @@ pub fn form(path: &str, fields: &[(&str, &str)]) -> Request {
     Request::post(path, body).header("Content-Type", "application/x-www-form-urlencoded")
 }
 
-fn json_request(path: &str, body: Option<&Value>) -> Request {
+/// A request to the admin API, with the key.
+pub fn admin_request(method: &str, path: &str, body: Option<&Value>) -> Request {
+    let request = Request { method: method.to_owned(), ..json_request(path, body) };
+    request.header("X-Admin-API-Key", ADMIN_KEY)
+}
+
+/// With a document, or without one.
+pub fn json_request(path: &str, body: Option<&Value>) -> Request {
     match body {
         Some(body) => Request::post(path, body.to_string()).header("Content-Type", "application/json"),
         None => Request::get(path),

@@ -45,28 +45,18 @@ struct State {
     made_answer: Option<Reply>,
     instead: Option<Reply>,
     instead_at: BTreeMap<String, Reply>,
+    /// Other identities, each with what is asked as it.
+    others: BTreeMap<String, State>,
 }
 
 impl Pylon {
     /// A Pylon of version 2.3 that knows the registry's certificates, with a token.
     pub fn start() -> Self {
         let registry: Value = serde_json::from_str(REGISTRY).unwrap();
-        let certificates = registry["certificates"].as_object().unwrap().clone().into_iter().collect();
-        let state = Arc::new(Mutex::new(State {
-            identity: registry["identity"].as_str().unwrap().to_owned(),
-            netuid: registry["netuid"].as_u64().unwrap().try_into().unwrap(),
-            netuid_said: None,
-            token: Some(super::secret(TOKEN)),
-            block: Some(1_000),
-            certificates,
-            neurons: None,
-            recent_neurons: true,
-            wallet: String::new(),
-            made: 0,
-            made_answer: None,
-            instead: None,
-            instead_at: BTreeMap::new(),
-        }));
+        let (identity, netuid) = (registry["identity"].as_str().unwrap(), registry["netuid"].as_u64().unwrap());
+        let mut state = State::new(identity, netuid.try_into().unwrap(), TOKEN);
+        state.certificates = registry["certificates"].as_object().unwrap().clone().into_iter().collect();
+        let state = Arc::new(Mutex::new(state));
         let server = Upstream::answering({
             let state = Arc::clone(&state);
             move |request| state.lock().unwrap().answer(request)
@@ -95,6 +85,18 @@ impl Pylon {
         settings
             .with(&format!("[neurons]\nnetuid = {netuid}\n{neurons}"))
             .with(&format!("[pylon]\nurl = \"{url}\"\nidentity = \"miner\"\ntoken = \"{TOKEN}\"\n"))
+    }
+
+    /// Another identity, which belongs to another subnet, where nobody has published anything.
+    pub fn add(&self, identity: &str, netuid: u16, token: &str) {
+        let other = State::new(identity, netuid, token);
+        self.state().others.insert(identity.to_owned(), other);
+    }
+
+    /// Publishes an Ed25519 key on the subnet of another identity.
+    pub fn publish_for(&self, identity: &str, hotkey: &str, key: &[u8; 32]) {
+        let entry = json!({"algorithm": 1, "public_key": alloy::hex::encode(key)});
+        self.state().others.get_mut(identity).unwrap().certificates.insert(hotkey.to_owned(), entry);
     }
 
     /// Publishes an Ed25519 key, in a new block.
@@ -187,6 +189,26 @@ fn error(status: u16, detail: &str) -> Reply {
 }
 
 impl State {
+    /// Version 2.3, where nobody has published anything.
+    fn new(identity: &str, netuid: u16, token: &str) -> Self {
+        Self {
+            identity: identity.to_owned(),
+            netuid,
+            netuid_said: None,
+            token: Some(super::secret(token)),
+            block: Some(1_000),
+            certificates: BTreeMap::new(),
+            neurons: None,
+            recent_neurons: true,
+            wallet: String::new(),
+            made: 0,
+            made_answer: None,
+            instead: None,
+            instead_at: BTreeMap::new(),
+            others: BTreeMap::new(),
+        }
+    }
+
     fn answer(&mut self, request: &Received) -> Reply {
         let path = request.path();
         if let Some(reply) = &self.instead {
@@ -198,8 +220,9 @@ impl State {
         let Some(path) = path.strip_prefix("/api/v1/") else { return error(404, "Not Found") };
         match path {
             "identities" => {
-                let netuid = self.netuid_said.unwrap_or(self.netuid);
-                return Reply::json(&json!({"identities": {&self.identity: netuid}}));
+                let said = |state: &Self| (state.identity.clone(), state.netuid_said.unwrap_or(state.netuid));
+                let all: BTreeMap<_, _> = self.others.values().map(said).chain([said(self)]).collect();
+                return Reply::json(&json!({"identities": all}));
             }
             "block/latest" => {
                 let known = |number| Reply::json(&json!({"number": number, "hash": "0x00", "timestamp": 0}));
@@ -208,6 +231,9 @@ impl State {
             _ => {}
         }
         let Some((identity, netuid, rest)) = scope(path) else { return error(404, "Not Found") };
+        if let Some(other) = self.others.get_mut(identity) {
+            return other.answer(request);
+        }
         if let Some(refusal) = self.unauthorized(request, identity) {
             return refusal;
         }

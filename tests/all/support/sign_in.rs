@@ -186,12 +186,17 @@ pub fn page(answer: &Answer) -> Page {
     Page { session, cookie, text }
 }
 
-/// A request of one of our own pages.
+/// Sends a request of one of our own pages.
 pub fn ours(server: &Server, path: &str, cookie: &str, body: &Value) -> Answer {
-    let request = Request::post(path, body.to_string()).header("Content-Type", "application/json");
-    let request = request.header("Origin", PUBLIC_URL);
-    server.send(&if cookie.is_empty() { request } else { request.header("Cookie", cookie) })
+    server.send(&of_our_page(path, cookie, body))
 }
+
+/// A request of one of our own pages.
+pub fn of_our_page(path: &str, cookie: &str, body: &Value) -> Request {
+    let request = super::oauth::json_request(path, Some(body)).header("Origin", PUBLIC_URL);
+    if cookie.is_empty() { request } else { request.header("Cookie", cookie) }
+}
+
 /// The claims of a token, unverified.
 #[track_caller]
 pub fn claims(token: &Value) -> Value {

@@ -74,8 +74,8 @@ struct Block {
     header: Value,
     state: Arc<Storage>,
     runtime: Arc<Runtime>,
-    /// None: as recorded.
-    neurons: Option<Arc<Vec<NeuronOnChain>>>,
+    /// By subnet. None of ours: as recorded.
+    neurons: BTreeMap<u16, Arc<Vec<NeuronOnChain>>>,
     extrinsics: Vec<Vec<u8>>,
 }
 
@@ -88,7 +88,7 @@ struct Chain {
     calls: Value,
     pending: Vec<(String, Option<String>)>,
     pending_runtime: Option<Arc<Runtime>>,
-    pending_neurons: Option<Vec<NeuronOnChain>>,
+    pending_neurons: BTreeMap<u16, Vec<NeuronOnChain>>,
     pool: Vec<Vec<u8>>,
     nonces: HashMap<[u8; 32], u32>,
     automatic: bool,
@@ -100,6 +100,8 @@ struct Chain {
     /// The methods it has not.
     without: HashSet<&'static str>,
     trouble: Option<Trouble>,
+    /// What goes wrong where somebody asks for what begins so.
+    trouble_about: Option<(String, Trouble)>,
     asked: BTreeMap<String, usize>,
     subscribers: Vec<Subscriber>,
     made: u64,
@@ -134,7 +136,7 @@ impl Node {
             header,
             state: Arc::new(state),
             runtime: Runtime::of(Release::Recorded),
-            neurons: None,
+            neurons: BTreeMap::new(),
             extrinsics: Vec::new(),
         };
         let chain = Chain {
@@ -145,7 +147,7 @@ impl Node {
             calls: calls["calls"].clone(),
             pending: Vec::new(),
             pending_runtime: None,
-            pending_neurons: None,
+            pending_neurons: BTreeMap::new(),
             pool: Vec::new(),
             nonces: HashMap::new(),
             automatic: false,
@@ -154,6 +156,7 @@ impl Node {
             syncing: false,
             without: HashSet::new(),
             trouble: None,
+            trouble_about: None,
             asked: BTreeMap::new(),
             subscribers: Vec::new(),
             made: 0,
@@ -201,6 +204,12 @@ impl Node {
         self.stop();
         self.chain().trouble = trouble;
         self.restart();
+    }
+
+    /// Has questions about the published keys of one subnet fail from now on: with an error, or without an answer.
+    pub fn trouble_with(&self, netuid: u16, trouble: Option<Trouble>) {
+        let keys = storage_key("SubtensorModule", "NeuronCertificates", &netuid.to_le_bytes());
+        self.chain().trouble_about = trouble.map(|trouble| (keys, trouble));
     }
 
     pub fn set_genesis(&self, genesis: &str) {
@@ -253,7 +262,12 @@ impl Node {
 
     /// Publishes a key in the next block, as `serve_axon_tls` would: any algorithm, up to 64 bytes.
     pub fn publish(&self, who: &str, algorithm: u8, key: &[u8]) {
-        self.set(certificate_key(NETUID, who), Some(pallet::certificate(algorithm, key)));
+        self.publish_on(NETUID, who, algorithm, key);
+    }
+
+    /// The same on another subnet.
+    pub fn publish_on(&self, netuid: u16, who: &str, algorithm: u8, key: &[u8]) {
+        self.set(certificate_key(netuid, who), Some(pallet::certificate(algorithm, key)));
     }
 
     /// Removes a published key in the next block.
@@ -271,12 +285,18 @@ impl Node {
     pub fn neurons(&self) -> Vec<NeuronOnChain> {
         let chain = self.chain();
         let best = &chain.blocks[&chain.best];
-        best.neurons.as_deref().cloned().unwrap_or_else(|| runtime::recorded_neurons(&chain.calls))
+        let made = best.neurons.get(&NETUID).map(|neurons| neurons.to_vec());
+        made.unwrap_or_else(|| runtime::recorded_neurons(&chain.calls))
     }
 
     /// Replaces them in the next block.
     pub fn set_neurons(&self, neurons: Vec<NeuronOnChain>) {
-        self.chain().pending_neurons = Some(neurons);
+        self.set_neurons_of(NETUID, neurons);
+    }
+
+    /// The same of another subnet.
+    pub fn set_neurons_of(&self, netuid: u16, neurons: Vec<NeuronOnChain>) {
+        self.chain().pending_neurons.insert(netuid, neurons);
     }
 
     /// Another runtime from the next block on.
@@ -284,7 +304,7 @@ impl Node {
         let neurons = self.neurons();
         let mut chain = self.chain();
         chain.pending_runtime = Some(Runtime::of(release));
-        chain.pending_neurons.get_or_insert(neurons);
+        chain.pending_neurons.entry(NETUID).or_insert(neurons);
     }
 
     /// Makes a block on top of the best one, with what waits, and announces it.
@@ -369,7 +389,9 @@ impl Chain {
         state.insert(storage_key("System", "Number", &[]), hex(&u32::try_from(number).unwrap().to_le_bytes()));
         let header = header(&self.best, number, self.made);
         let hash = hash_of(&header);
-        let neurons = self.pending_neurons.take().map(Arc::new).or_else(|| parent.neurons.clone());
+        let mut neurons = parent.neurons.clone();
+        let changed = std::mem::take(&mut self.pending_neurons).into_iter();
+        neurons.extend(changed.map(|(netuid, neurons)| (netuid, Arc::new(neurons))));
         let block = Block { number, header, state: Arc::new(state), runtime, neurons, extrinsics };
         self.blocks.insert(hash.clone(), Arc::new(block));
         self.best.clone_from(&hash);

@@ -147,7 +147,9 @@ fn answer(shared: &Shared, message: &[u8], to: Option<&mpsc::UnboundedSender<Str
     let params = question["params"].as_array().cloned().unwrap_or_default();
     let mut chain = shared.lock().unwrap();
     *chain.asked.entry(method.to_owned()).or_default() += 1;
-    let trouble = chain.trouble.clone();
+    let about = params.first().and_then(Value::as_str).unwrap_or_default();
+    let concerned = chain.trouble_about.iter().filter(|(beginning, _)| about.starts_with(beginning.as_str()));
+    let trouble = chain.trouble.clone().or_else(|| concerned.map(|(_, trouble)| trouble.clone()).next());
     let result = match trouble {
         Some(Trouble::Silence) => return None,
         Some(Trouble::Garbage) => {
@@ -305,14 +307,17 @@ impl Chain {
                 let account = bytes().try_into().map_err(|_| (-32602, "an account has 32 bytes".to_owned()))?;
                 self.nonce(account).to_le_bytes().to_vec()
             }
-            "SubnetInfoRuntimeApi_get_selective_metagraph" if argument.starts_with("0x0200") => {
-                match (&block.neurons, recorded()) {
-                    (Some(neurons), _) => block.runtime.metagraph(super::NETUID, block.number, neurons),
+            "SubnetInfoRuntimeApi_get_selective_metagraph" => {
+                let netuid = u16::from_le_bytes([bytes()[0], bytes()[1]]);
+                match (block.neurons.get(&netuid), recorded()) {
+                    (Some(neurons), _) => block.runtime.metagraph(netuid, block.number, neurons),
                     (None, Some(recorded)) => recorded,
-                    (None, None) => {
+                    (None, None) if netuid == super::NETUID => {
                         let neurons = super::runtime::recorded_neurons(&self.calls);
-                        block.runtime.metagraph(super::NETUID, block.number, &neurons)
+                        block.runtime.metagraph(netuid, block.number, &neurons)
                     }
+                    // There is no such subnet.
+                    (None, None) => vec![0],
                 }
             }
             _ => recorded().ok_or_else(missing)?,

@@ -1,10 +1,9 @@
-//! `[route.neurons]`: which neurons may call.
+//! `[route.neurons]` and `[auth_request.neurons]`: which neurons may call.
 
 use std::collections::HashSet;
 
 use crate::{
     config::{
-        CredentialKind,
         reader::Section,
         value::{Parse, Raw},
     },
@@ -14,10 +13,10 @@ use crate::{
 /// Which of the neurons that have proven who they are may call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NeuronPolicy {
-    /// `netuid`: the subnet that is asked about. Default: that of `[neurons]`, and none other is possible yet.
+    /// `netuid`: the subnet that is asked about. Default: that of `[neurons]`.
     pub netuid: NetUid,
-    /// `registered`: only who is registered now. Default false where client certificates alone are accepted: whoever has
-    /// a published key is registered, because deregistration deletes it. Default true where signed requests are: anybody
+    /// `registered`: only who is registered now. Default false where certificates alone are accepted: whoever has a
+    /// published key is registered, because deregistration deletes it. Default true where signed requests are: anybody
     /// can make a hotkey and sign.
     pub registered: bool,
     /// `validator_permit`: only who may validate. Default false.
@@ -31,31 +30,22 @@ pub struct NeuronPolicy {
 }
 
 impl NeuronPolicy {
-    /// The policy of a route, if it accepts a proof of being a neuron. `subnet` is the one whose table is read. None: there
-    /// is none, which is a mistake reported elsewhere, or nobody has to be asked.
-    pub(super) fn read(section: &Section<'_>, accepts: &[CredentialKind], subnet: Option<NetUid>) -> Option<Self> {
-        let wanted = accepts.iter().any(|kind| kind.proves_neuron());
-        let by_signature = accepts.iter().any(|kind| kind.is_signature());
-        let netuid = section.optional::<NetUid>("netuid", &[]);
+    /// Reads a policy. `subnet` is the one that is asked about if none is named. None: there is none, which is a mistake
+    /// reported elsewhere, or nobody has to be asked. `registered` is whether only who is registered may call, if nothing
+    /// is said of it.
+    pub(in crate::config) fn read(section: &Section<'_>, subnet: Option<NetUid>, registered: bool) -> Self {
         let hotkeys = section.list::<Hotkey>("hotkeys", &[]);
         if section.is_empty_list("hotkeys") {
             section.mistake("hotkeys", "is a list of nobody; leave it out to admit any");
         }
-        if let (Some(found), Some(subnet)) = (&netuid, subnet)
-            && found.value != subnet
-        {
-            let message = format!("is not {subnet}, the subnet of [neurons]: only that one's table is read");
-            section.context.mistake(&found.at, message);
-        }
-        let policy = Self {
-            netuid: subnet.unwrap_or(NetUid(0)),
-            registered: section.or("registered", by_signature),
+        Self {
+            netuid: section.or("netuid", subnet.unwrap_or(NetUid(0))),
+            registered: section.or("registered", registered),
             validator_permit: section.or("validator_permit", false),
             min_stake: section.or("min_stake", Stake(0)).0,
             hotkeys: hotkeys.map(|list| list.into_iter().map(|found| found.value).collect()),
             deny_hotkeys: section.values("deny_hotkeys", &[]).into_iter().collect(),
-        };
-        wanted.then_some(policy)
+        }
     }
 
     /// Whether it asks who is registered, and with what.
