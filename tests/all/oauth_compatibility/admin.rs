@@ -235,10 +235,13 @@ fn the_admin_api_tells_what_happened() {
         for query in [
             "events?limit=0",
             "events?limit=201",
+            "events?limit=x",
+            "events?limit=",
             "events?before=x",
             "events?before=2026-01-01T00:00:00Z|x",
             "events?before=2026-01-01|00000000-0000-4000-8000-000000000000",
             "stats?window=1y",
+            "stats?window=24h&window=7d",
         ] {
             malformed(&server.admin("GET", &format!("{path}/{query}"), None));
         }

@@ -32,6 +32,8 @@ fn the_metadata_are_the_old_ones_and_more() {
             ("code_challenge_methods_supported", json!(["S256"])),
             ("id_token_signing_alg_values_supported", json!(["RS256"])),
             ("subject_types_supported", json!(["public"])),
+            // There are no pages below /docs: the landing page leads to the description for programs.
+            ("service_documentation", json!(format!("{PUBLIC_URL}/"))),
             ("sign_methods_supported", json!(["sr25519", "evm"])),
         ] {
             assert_eq!(document[name], value, "{name}");
