@@ -195,6 +195,7 @@ impl Watched {
         }
         if let Some(owners) = &self.owners {
             self.observe_cache("owners", owners.statistics());
+            metrics.chain_connected.with_label_values(&["owners"]).set(owners.is_connected().into());
         }
         if let Some(revocations) = &self.revocations {
             let (count, age) = revocations.glance();
@@ -252,6 +253,8 @@ impl Watched {
         for (outcome, count) in outcomes(calls) {
             self.metrics.lookups.with_label_values(&[name, &*outcome]).set(signed(count));
         }
+        let micros = signed(calls.micros.load(Ordering::Relaxed));
+        self.metrics.lookup_seconds.with_label_values(&[name]).set(seconds(micros));
     }
 }
 

@@ -3,6 +3,8 @@
 //! Labels come from the configuration or from enums, never from a request: no path, no account, no token. Names are
 //! public: `conf/grafana.json` and `conf/alerts.yml` use them, and a test compares.
 
+mod oauth;
+
 use std::sync::Arc;
 
 use prometheus::{
@@ -10,9 +12,13 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+pub use self::oauth::OAuth;
+
 /// All families, and the registry they are in.
 pub struct Metrics {
     registry: Registry,
+    /// The authorization server's.
+    pub oauth: Arc<OAuth>,
     requests: IntCounterVec,
     decision_seconds: HistogramVec,
     upstream_seconds: HistogramVec,
@@ -23,6 +29,12 @@ pub struct Metrics {
     /// `fresh`, `stale`, `negative`,
     /// `missing`, `limited`, `remembered` (a failure a moment ago), `busy`, `answered`, and `failed_` with the fault.
     pub lookups: IntGaugeVec,
+    /// What finished look-ups took together, in seconds, by dependency.
+    pub lookup_seconds: GaugeVec,
+    /// 1 while a node of the chain answers, by who asks it.
+    pub chain_connected: IntGaugeVec,
+    /// Connections to the database by `state`: `used`, `idle`.
+    pub database_connections: IntGaugeVec,
     /// Age of the table of neurons by subnet; without a table, of the gateway.
     pub neurons_age_seconds: GaugeVec,
     /// The block of that table.
@@ -147,12 +159,14 @@ impl Metrics {
     ///
     /// # Errors
     /// When two have the same name.
+    #[expect(clippy::too_many_lines, reason = "a list of families: it has as many lines as there are")]
     pub fn new() -> anyhow::Result<Arc<Self>> {
         let declared = Declared { registry: Registry::new() };
         let build =
             declared.gauges("tollgate_build_info", "Always 1; the label says which version runs.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Arc::new(Self {
+            oauth: Arc::new(OAuth::declare(&declared)?),
             requests: declared.counters("tollgate_requests_total", "Answered requests.", &["route", "status"])?,
             decision_seconds: declared.histograms(
                 "tollgate_decision_seconds",
@@ -170,6 +184,20 @@ impl Metrics {
                 "tollgate_lookups",
                 "Look-ups of facts since the start, by what came of them.",
                 &["dependency", "outcome"],
+            )?,
+            lookup_seconds: declared.family(GaugeVec::new(
+                Opts::new("tollgate_lookup_seconds", "What look-ups took together since the start."),
+                &["dependency"],
+            ))?,
+            chain_connected: declared.gauges(
+                "tollgate_chain_connected",
+                "1 while a node of the chain answers.",
+                &["dependency"],
+            )?,
+            database_connections: declared.gauges(
+                "tollgate_database_connections",
+                "Connections to the database.",
+                &["state"],
             )?,
             neurons_age_seconds: declared.family(GaugeVec::new(
                 Opts::new("tollgate_neurons_age_seconds", "Age of the table of neurons."),
@@ -283,6 +311,14 @@ mod tests {
         metrics.route("x").answered(200);
         metrics.denials.with_label_values(&["x", "y"]).inc();
         metrics.lookups.with_label_values(&["x", "y"]).inc();
+        metrics.lookup_seconds.with_label_values(&["x"]).set(1.0);
+        metrics.chain_connected.with_label_values(&["x"]).inc();
+        metrics.database_connections.with_label_values(&["x"]).inc();
+        metrics.oauth.events.with_label_values(&["x"; 5]).inc();
+        metrics.oauth.scopes.with_label_values(&["x", "y"]).inc();
+        metrics.oauth.limited.with_label_values(&["x"]).inc();
+        metrics.oauth.answered("x", 200, 1.0);
+        metrics.oauth.clients.with_label_values(&["true"]).inc();
         metrics.neurons_age_seconds.with_label_values(&["x"]).set(1.0);
         metrics.neurons_block.with_label_values(&["x"]).inc();
         metrics.neurons_keys.with_label_values(&["x"]).inc();

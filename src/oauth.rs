@@ -43,7 +43,13 @@ pub mod token;
 
 use std::{sync::Arc, time::Instant};
 
-use axum::{Router, middleware};
+use axum::{
+    Router,
+    extract::{MatchedPath, Request, State as Extract},
+    http::{HeaderValue, header},
+    middleware::{self, Next},
+    response::Response,
+};
 use tokio::runtime::Handle;
 
 pub use self::{
@@ -57,7 +63,7 @@ pub use self::{
     rates::{Limit, RateKey, Rates, RetryAfter},
 };
 pub use crate::config::OAuth as Settings;
-use crate::{jose::KeySet, model::scope, store::Store, wallet::throwaway::ThrowawayKey};
+use crate::{jose::KeySet, metrics::OAuth as Metrics, model::scope, store::Store, wallet::throwaway::ThrowawayKey};
 
 /// What every endpoint may use. Cheap to clone.
 #[derive(Clone)]
@@ -76,6 +82,8 @@ pub struct State {
     pub facts: Arc<WalletFacts>,
     /// What is remembered of sign-ins.
     pub events: Arc<Events>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Signs in the demonstration for those who have no wallet. None: there is no demonstration, or this is no place for it.
     pub throwaway_key: Option<Arc<ThrowawayKey>>,
     /// When the process began.
@@ -86,8 +94,9 @@ impl State {
     /// Puts the parts together.
     #[must_use]
     pub fn new(settings: Settings, keys: Arc<KeySet>, store: Store, facts: WalletFacts, events: Events) -> Self {
-        let rates = Arc::new(Rates::new(store.clone()));
-        let clients = Clients::new(store.clone(), Arc::clone(&rates), settings.compatibility, settings.limits.secrets);
+        let metrics = Arc::clone(events.metrics());
+        let rates = Arc::new(Rates::new(store.clone(), Arc::clone(&metrics)));
+        let clients = Clients::new(store.clone(), Arc::clone(&rates), Arc::clone(&metrics), &settings);
         let throwaway_key = (settings.demo && !settings.production).then(Arc::default);
         Self {
             store,
@@ -97,6 +106,7 @@ impl State {
             rates,
             facts: Arc::new(facts),
             events: Arc::new(events),
+            metrics,
             throwaway_key,
             started: Instant::now(),
         }
@@ -109,13 +119,13 @@ impl State {
         let mut changed = self.clone();
         let clients = |settings: &Settings| (settings.compatibility, settings.limits.secrets);
         if clients(&settings) != clients(&self.settings) {
-            let (compatibility, tries) = clients(&settings);
-            let known = Clients::new(self.store.clone(), Arc::clone(&self.rates), compatibility, tries);
-            changed.clients = Arc::new(known);
+            let (rates, metrics) = (Arc::clone(&self.rates), Arc::clone(&self.metrics));
+            changed.clients = Arc::new(Clients::new(self.store.clone(), rates, metrics, &settings));
         }
         if settings.events.enabled != self.settings.events.enabled {
             // What is in the queue of the one before is still written.
-            changed.events = Arc::new(Events::start(self.store.clone(), settings.events.enabled, runtime));
+            let (store, metrics) = (self.store.clone(), Arc::clone(&self.metrics));
+            changed.events = Arc::new(Events::start(store, settings.events.enabled, runtime, metrics));
         }
         let throwaway = settings.demo && !settings.production;
         changed.throwaway_key = throwaway.then(|| self.throwaway_key.clone().unwrap_or_default());
@@ -159,16 +169,34 @@ pub fn admin_router(state: State) -> Router {
     finish(with_fallbacks(Router::new().merge(admin).merge(metadata::routes())), state)
 }
 
+/// Times an answer. A path is counted under its pattern, and one that there is not under `-`.
+async fn measure(Extract(state): Extract<State>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let endpoint = path.as_ref().map_or("-", MatchedPath::as_str);
+    state.metrics.answered(endpoint, response.status().as_u16(), begun.elapsed().as_secs_f64());
+    response
+}
+
+async fn unkept(mut response: Response) -> Response {
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
 /// To come before the layers, which would otherwise not be around what is not there.
 fn with_fallbacks(router: Router<State>) -> Router<State> {
     router.fallback(error::not_found).method_not_allowed_fallback(error::method_not_allowed)
 }
 
-/// What stands around all endpoints: who is calling, how errors are told, how large a body may be.
+/// What stands around all endpoints: who is calling, how errors are told, how large a body may be, and that nobody keeps
+/// an answer that does not say it may be kept.
 fn finish(router: Router<State>, state: State) -> Router {
     router
         .layer(axum::extract::DefaultBodyLimit::max(state.settings.max_body_bytes))
         .layer(middleware::from_fn_with_state(state.clone(), address::find))
         .layer(middleware::from_fn_with_state(state.clone(), error::render))
+        .layer(middleware::map_response(unkept))
+        .layer(middleware::from_fn_with_state(state.clone(), measure))
         .with_state(state)
 }

@@ -96,6 +96,7 @@ pub fn serve(config: &Config, load: impl Fn() -> Result<Config, ConfigError> + S
         }
         None => None,
     };
+    outside.spawn(lifecycle::watch_database(rooms.store.clone(), Arc::clone(&metrics)));
     if let Some((address, router)) = reloading.authorization_server.as_ref().and_then(AuthorizationServer::admin) {
         serve_router(&outside, address, router).context("the authorization server's admin listener")?;
     }

@@ -329,6 +329,17 @@ impl Store {
         }
     }
 
+    /// How many connections there are: in use, and idle.
+    #[must_use]
+    pub fn connections(&self) -> (u32, u32) {
+        let (all, idle) = match self {
+            Self::Postgres(database) => database.connections(),
+            Self::Sqlite(database) => database.connections(),
+        };
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX).min(all);
+        (all - idle, idle)
+    }
+
     /// Closes the connections.
     pub async fn close(&self) {
         match self {

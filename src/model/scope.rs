@@ -38,6 +38,31 @@ pub enum Kind {
     Staker(Amount),
 }
 
+impl Kind {
+    /// The metric label: never rename one.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::OpenId => "openid",
+            Self::Signer(_) => "signer",
+            Self::SubnetRole(..) => "subnet_role",
+            Self::SubnetHolder(..) => "subnet_holder",
+            Self::TaoHolder(_) => "tao_holder",
+            Self::Delegator(..) => "delegator",
+            Self::Staker(_) => "staker",
+        }
+    }
+
+    /// The subnet that it is about.
+    #[must_use]
+    pub fn netuid(&self) -> Option<&Netuid> {
+        match self {
+            Self::SubnetRole(netuid, _) | Self::SubnetHolder(netuid, _) => Some(netuid),
+            Self::OpenId | Self::Signer(_) | Self::TaoHolder(_) | Self::Delegator(..) | Self::Staker(_) => None,
+        }
+    }
+}
+
 /// A role on a subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {

@@ -46,7 +46,7 @@ async fn demand_key(
     if right {
         return next.run(request).await;
     }
-    match state.rates.take(RateKey::address("secret", address), Limit(state.settings.limits.secrets)).await {
+    match state.rates.take(RateKey::address("secrets", "", address), Limit(state.settings.limits.secrets)).await {
         Ok(_) => Error::unauthorized("Invalid or missing admin API key").into_response(),
         Err(retry_after) => Error::from(retry_after).into_response(),
     }

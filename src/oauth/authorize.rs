@@ -85,12 +85,16 @@ async fn answer(state: State, headers: HeaderMap, request: Option<Parameters>) -
     };
     let client = match trusted(&state, &request).await {
         Ok(client) => client,
-        Err(wrong) => return page::failure(&state, &wrong.shown()),
+        Err(wrong) => {
+            counted(&state, &wrong);
+            return page::failure(&state, &wrong.shown());
+        }
     };
     let refused = match begin(&state, &headers, &request, &client).await {
         Ok(response) => return response,
         Err(refused) => refused,
     };
+    counted(&state, &refused);
     if refused.word == "invalid_scope" {
         let scope = request.scope.as_deref().unwrap_or_default();
         let happened = Happened { scope: short(scope), wallet: Some(client.sign_method), ..Happened::default() };
@@ -103,6 +107,10 @@ async fn answer(state: State, headers: HeaderMap, request: Option<Parameters>) -
         }
         _ => page::failure(&state, &refused.shown()),
     }
+}
+
+fn counted(state: &State, wrong: &Wrong) {
+    state.events.count("authorize", "failure", Happened { reason: Some(wrong.word), ..Happened::default() });
 }
 
 /// Who asks, if it is a client and the answer goes to an address of its own, letter by letter.

@@ -32,10 +32,11 @@ impl<T: DeserializeOwned> FromRequest<State> for Body<T> {
             )
         })?;
         let fields = match kind.as_str() {
+            // Libraries name a kind also where there is nothing of it (auth-gateway.md section 14.2, 13).
+            "application/json" | "" if bytes.is_empty() => Value::Object(Map::new()),
             "application/json" => serde_json::from_slice(&bytes)
                 .map_err(|_| Error::unreadable(StatusCode::BAD_REQUEST, "Body is not valid JSON"))?,
             "application/x-www-form-urlencoded" => form(&bytes),
-            "" if bytes.is_empty() => Value::Object(Map::new()),
             _ => return Err(Error::unreadable(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported Media Type")),
         };
         serde_json::from_value(fields).map(Self).map_err(|problem| Error::form(problem.to_string()))

@@ -15,9 +15,10 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, Semaphore};
 use uuid::Uuid;
 
-use super::{Code, Error, Limit, RateKey, Rates, secret};
+use super::{Code, Error, Limit, RateKey, Rates, Settings, secret};
 use crate::{
     config::OAuthCompatibility,
+    metrics::OAuth as Metrics,
     model::{
         client::{Client, ClientAuthentication},
         secret::Secret,
@@ -45,6 +46,7 @@ pub struct Credentials {
 pub struct Clients {
     store: Store,
     rates: Arc<Rates>,
+    metrics: Arc<Metrics>,
     compatibility: OAuthCompatibility,
     tries: Limit,
     known: Cache<String, (Instant, Arc<Client>)>,
@@ -57,12 +59,13 @@ pub struct Clients {
 }
 
 impl Clients {
-    pub(super) fn new(store: Store, rates: Arc<Rates>, compatibility: OAuthCompatibility, tries: u32) -> Self {
+    pub(super) fn new(store: Store, rates: Arc<Rates>, metrics: Arc<Metrics>, settings: &Settings) -> Self {
         Self {
             store,
             rates,
-            compatibility,
-            tries: Limit(tries),
+            metrics,
+            compatibility: settings.compatibility,
+            tries: Limit(settings.limits.secrets),
             known: Cache::new(MAX_CLIENTS),
             right: Cache::new(MAX_CLIENTS),
             salt: Uuid::new_v4(),
@@ -167,12 +170,14 @@ impl Clients {
         if self.right.get(&fingerprint).is_some() {
             return Ok(());
         }
-        self.rates.take(RateKey::address("secret", address), self.tries).await?;
+        self.rates.take(RateKey::address("secrets", "", address), self.tries).await?;
         let turn = tokio::time::timeout(HASH_PATIENCE, self.hashing.acquire()).await;
         let Ok(Ok(_permit)) = turn else {
             return Err(Error::unavailable("Too many clients authenticate at the same time; try again"));
         };
+        let timer = self.metrics.secret_seconds.start_timer();
         let hashed = tokio::task::spawn_blocking(move || secret::matches(&secret, &hash)).await;
+        timer.observe_duration();
         if !hashed.map_err(|error| Error::internal(&error))? {
             return Err(Error::invalid_client("Invalid client credentials"));
         }

@@ -1,7 +1,14 @@
 //! The demonstration: its clients (auth-gateway.md section 11), those of the landing page and one for a device; and, where
 //! this is no production, a key for those who have no wallet.
 
-use axum::{Router, extract::State as Extract, http::HeaderMap, middleware, response::Response, routing::post};
+use axum::{
+    Router,
+    extract::State as Extract,
+    http::{HeaderMap, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -14,14 +21,35 @@ use crate::{
     store::StoreError,
 };
 
-/// Where there is a throw-away key, pages may have it sign.
+/// A script for a command line; and where there is a throw-away key, pages may have it sign.
 pub fn routes(state: &State) -> Router<State> {
-    if state.throwaway_key.is_none() {
-        return Router::new();
+    let mut routes = Router::new();
+    if state.settings.demo {
+        routes = routes.route("/v1/device/demo.sh", get(script));
     }
-    Router::new()
-        .route("/v1/demo/sign", post(sign))
-        .route_layer(middleware::from_fn_with_state(state.clone(), rates::limit_challenges))
+    if state.throwaway_key.is_some() {
+        routes = routes.route("/v1/demo/sign", post(sign));
+    }
+    if routes.has_routes() {
+        return routes.route_layer(middleware::from_fn_with_state(state.clone(), rates::limit_challenges));
+    }
+    routes
+}
+
+/// The device flow with `curl`, for the demonstration's client.
+async fn script(Extract(state): Extract<State>) -> Result<Response, Error> {
+    if !prepare(&state).await {
+        return Err(Error::not_found("There is no demonstration"));
+    }
+    // Between single quotes a shell takes everything for what it is, but them.
+    let server = state.settings.public_url.replace('\'', "'\\''");
+    let text = include_str!("page/templates/demo.sh");
+    let text = text.replace("'SERVER'", &format!("'{server}'")).replace("CLIENT", DEVICE);
+    let headers = [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::CONTENT_DISPOSITION, "inline; filename=\"demo.sh\""),
+    ];
+    Ok((headers, text).into_response())
 }
 
 #[derive(Deserialize)]

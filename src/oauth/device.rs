@@ -76,7 +76,7 @@ async fn begin(
     origin::of_client(&headers, &client)?;
     if !client.grant_types.contains(&GrantType::DeviceCode) {
         let error = Error::oauth(Code::UnauthorizedClient, "This client may not use the device grant");
-        return Err(error.or_as_replaced(StatusCode::BAD_REQUEST, "unsupported_grant_type"));
+        return Err(error.or_as_replaced(StatusCode::BAD_REQUEST, "Bad Request"));
     }
     let standard = state.settings.compatibility == OAuthCompatibility::Standard;
     // RFC 8628 section 3.1 has `scope`; the replaced server had a list, and ignored what the RFC has.
@@ -134,7 +134,7 @@ async fn scopes(
     ClientAddress(address): ClientAddress,
     Query(shown): Query<Shown>,
 ) -> Result<Response, Error> {
-    state.rates.take(RateKey::address("device scopes", address), Limit(LOOKS)).await?;
+    state.rates.take(RateKey::address("device_scopes", "", address), Limit(LOOKS)).await?;
     let code = shown.user_code.unwrap_or_default();
     let found = waiting(&state, &code).await?;
     let Some((device, client)) = found else {

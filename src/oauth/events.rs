@@ -3,33 +3,38 @@
 //! Nobody waits for it. Events go through a queue of a fixed length to one task that writes them; what does not fit, or
 //! cannot be written, is lost, and said so in the log.
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use prometheus::IntCounter;
 use tokio::{runtime::Handle, sync::mpsc};
 use uuid::Uuid;
 
 use super::opaque::sha256;
 use crate::{
-    model::{client::SignMethod, clock},
+    metrics::OAuth as Metrics,
+    model::{
+        client::{GrantType, SignMethod},
+        clock,
+        scope::Scope,
+    },
     store::{Store, event::Event},
 };
 
 /// Takes events.
 pub struct Events {
     queue: Option<mpsc::Sender<Event>>,
-    lost: AtomicU64,
+    metrics: Arc<Metrics>,
 }
 
 /// Something to remember; what it lacks is empty.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Happened<'a> {
     /// Why not, if not.
-    pub reason: Option<&'a str>,
+    pub reason: Option<&'static str>,
     /// With what kind of wallet.
     pub wallet: Option<SignMethod>,
+    /// By which grant.
+    pub grant_type: Option<GrantType>,
     /// Whose: only its digest is kept.
     pub account: Option<&'a str>,
     /// For which scopes.
@@ -46,17 +51,41 @@ const PAUSE: Duration = Duration::from_millis(50);
 impl Events {
     /// Starts the task that writes, on this runtime. Without it nothing is remembered.
     #[must_use]
-    pub fn start(store: Store, enabled: bool, runtime: &Handle) -> Self {
+    pub fn start(store: Store, enabled: bool, runtime: &Handle, metrics: Arc<Metrics>) -> Self {
         let queue = enabled.then(|| {
             let (queue, events) = mpsc::channel(QUEUE);
-            runtime.spawn(write(store, events));
+            runtime.spawn(write(store, events, metrics.events_lost.clone()));
             queue
         });
-        Self { queue, lost: AtomicU64::new(0) }
+        Self { queue, metrics }
     }
 
-    /// Remembers something that happened with a client.
-    pub fn record(&self, client_id: &str, kind: &str, outcome: &str, happened: Happened<'_>) {
+    /// Where they are counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Counts something that happened with nobody's client, or with a client that did not prove to be one.
+    pub fn count(&self, kind: &'static str, outcome: &'static str, happened: Happened<'_>) {
+        let wallet = happened.wallet.map_or("", SignMethod::as_str);
+        let grant_type = happened.grant_type.map_or("", GrantType::as_str);
+        let reason = happened.reason.unwrap_or_default();
+        self.metrics.events.with_label_values(&[kind, outcome, reason, wallet, grant_type]).inc();
+        let scopes = match (kind, outcome) {
+            ("token_exchange", "success") => "granted",
+            ("scope_rejected", _) => "rejected",
+            _ => return,
+        };
+        for scope in happened.scope.split_ascii_whitespace() {
+            let kind = scope.parse::<Scope>().map_or("unknown", |scope| scope.kind().word());
+            self.metrics.scopes.with_label_values(&[kind, scopes]).inc();
+        }
+    }
+
+    /// Counts and remembers something that happened with a client.
+    pub fn record(&self, client_id: &str, kind: &'static str, outcome: &'static str, happened: Happened<'_>) {
+        self.count(kind, outcome, happened);
         let Some(queue) = &self.queue else { return };
         let at_micros = clock::now_micros();
         let detail = happened
@@ -74,8 +103,11 @@ impl Events {
             scope: happened.scope.to_owned(),
             detail,
         };
-        if queue.try_send(event).is_err() && self.lost.fetch_add(1, Relaxed).is_multiple_of(1024) {
-            tracing::warn!("events of the authorization server come faster than they can be written, and are lost");
+        if queue.try_send(event).is_err() {
+            if self.metrics.events_lost.get().is_multiple_of(1024) {
+                tracing::warn!("events of the authorization server come faster than they can be written, and are lost");
+            }
+            self.metrics.events_lost.inc();
         }
     }
 }
@@ -88,7 +120,7 @@ fn id(at_micros: i64) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(u64::try_from(at_micros / 1000).unwrap_or(0), &tail).into_uuid()
 }
 
-async fn write(store: Store, mut events: mpsc::Receiver<Event>) {
+async fn write(store: Store, mut events: mpsc::Receiver<Event>, lost: IntCounter) {
     let mut batch = Vec::new();
     while events.recv_many(&mut batch, BATCH).await > 0 {
         tokio::time::sleep(PAUSE).await;
@@ -99,6 +131,7 @@ async fn write(store: Store, mut events: mpsc::Receiver<Event>) {
         }
         if let Err(error) = store.append_oauth_events(&batch).await {
             tracing::warn!(%error, lost = batch.len(), "events of the authorization server cannot be written");
+            lost.inc_by(batch.len().try_into().unwrap_or(u64::MAX));
             // What waits meanwhile is written with the next batch.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }

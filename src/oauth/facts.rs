@@ -3,8 +3,6 @@
 //! Three answers: yes, no, and *it cannot be found out*, which is 503 and never taken for one of the others. Whoever
 //! knows more of the chain is put in here; no endpoint asks it by itself.
 
-use axum::http::StatusCode;
-
 use super::{
     Error,
     account::Account,
@@ -75,8 +73,13 @@ impl WalletFacts {
     pub fn check(&self, scopes: &[Scope], signer: &Signer) -> Result<(), Error> {
         let wrong = |scope: &&Scope| matches!(scope.kind(), Kind::Signer(kind) if *kind != signer.kind);
         if let Some(scope) = scopes.iter().find(wrong) {
-            let text = format!("Scope {scope} is not given: the wallet signed with a {}", signer.kind.as_str());
-            return Err(Error::http(StatusCode::FORBIDDEN, text));
+            let text = format!("Scope verification failed: {scope}; the wallet signed with a {}", signer.kind.as_str());
+            return Err(Error::forbidden(text));
+        }
+        if let Some(scope) =
+            scopes.iter().find(|scope| scope.kind().netuid().is_some_and(|netuid| netuid.number().is_none()))
+        {
+            return Err(Error::forbidden(format!("Scope verification failed: {scope}; there is no such subnet")));
         }
         match scopes.iter().find(|scope| !matches!(scope.kind(), Kind::OpenId | Kind::Signer(_))) {
             None => Ok(()),

@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::State;
 use crate::{
+    chain::subtensor::owners::Owners,
     config::{Network, OAuthCompatibility},
     model::client::GrantType,
 };
@@ -108,19 +109,33 @@ async fn jwks(Extract(state): Extract<State>) -> Response {
     remembered(state.keys.jwks())
 }
 
-async fn scope_config(Extract(state): Extract<State>) -> Response {
-    remembered(scopes::configuration(state.settings.network))
+async fn scope_config() -> Response {
+    remembered(scopes::configuration())
 }
 
-/// Whether sign-ins can succeed: the database answers. Never limited, and never remembered: each answer is found out.
+/// Whether sign-ins can succeed. Never limited, and never remembered: each answer is found out, the chain's by
+/// [`Owners`](crate::chain::subtensor::owners::Owners), which keeps asking.
+///
+/// Without the chain Ethereum wallets can still sign in, so the status stays 200; the replaced system's did not.
 async fn health(Extract(state): Extract<State>) -> Response {
     let database = state.store.health().await.is_ok();
+    let chain = state.facts.owners.as_ref().map(Owners::is_connected);
+    let well = database && chain != Some(false);
+    let serving = match state.settings.compatibility {
+        OAuthCompatibility::Standard => database,
+        OAuthCompatibility::AuthGateway => well,
+    };
     let network = match state.settings.network {
         Network::Mainnet => "mainnet",
         Network::Testnet => "testnet",
     };
-    let (status, word) = if database { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "degraded") };
-    let uptime = state.started.elapsed().as_secs_f64();
-    let document = json!({ "status": word, "network": network, "database": database, "uptime": uptime });
+    let document = json!({
+        "status": if well { "ok" } else { "degraded" },
+        "network": network,
+        "subtensor": chain == Some(true),
+        "database": database,
+        "uptime": state.started.elapsed().as_secs_f64(),
+    });
+    let status = if serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(header::CACHE_CONTROL, "no-store")], Json(document)).into_response()
 }

@@ -7,6 +7,7 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,7 +20,7 @@ use axum::{
 use parking_lot::Mutex;
 
 use super::{ClientAddress, Error, State};
-use crate::{model::clock, store::Store};
+use crate::{metrics::OAuth as Metrics, model::clock, store::Store};
 
 const WINDOW_MICROS: i64 = 60_000_000;
 
@@ -28,29 +29,34 @@ const MAX_KEYS: usize = 100_000;
 
 /// What is counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RateKey(String);
+pub struct RateKey {
+    /// Which limit it is, for the metrics.
+    limit: &'static str,
+    key: String,
+}
 
 impl RateKey {
-    /// What one address does at one place. All of an IPv6 network that one customer gets (/64) counts as one.
+    /// What one address does at one place, as far as this limit goes. All of an IPv6 network that one customer gets (/64)
+    /// counts as one.
     #[must_use]
-    pub fn address(place: &str, address: IpAddr) -> Self {
+    pub fn address(limit: &'static str, place: &str, address: IpAddr) -> Self {
         let address = match address.to_canonical() {
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).to_string(),
         };
-        Self(format!("address:{address}:{place}"))
+        Self { limit, key: format!("address:{address}:{limit}:{place}") }
     }
 
     /// What one client does.
     #[must_use]
     pub fn client(id: &str) -> Self {
-        Self(format!("client:{id}"))
+        Self { limit: "client", key: format!("client:{id}") }
     }
 
     /// What anybody does with one code that people type.
     #[must_use]
     pub fn user_code(code: &str) -> Self {
-        Self(format!("code:{code}"))
+        Self { limit: "user_code", key: format!("code:{code}") }
     }
 }
 
@@ -86,6 +92,7 @@ struct Known {
 /// Counts.
 pub struct Rates {
     store: Store,
+    metrics: Arc<Metrics>,
     known: Mutex<HashMap<RateKey, Known>>,
 }
 
@@ -96,8 +103,8 @@ impl From<RetryAfter> for Error {
 }
 
 impl Rates {
-    pub(super) fn new(store: Store) -> Self {
-        Self { store, known: Mutex::default() }
+    pub(super) fn new(store: Store, metrics: Arc<Metrics>) -> Self {
+        Self { store, metrics, known: Mutex::default() }
     }
 
     /// Lets one more through, or says how long to wait.
@@ -105,6 +112,15 @@ impl Rates {
     /// # Errors
     /// When there were as many as may be.
     pub async fn take(&self, key: RateKey, limit: Limit) -> Result<Taken, RetryAfter> {
+        let refusals = self.metrics.limited.with_label_values(&[key.limit]);
+        let taken = self.taken(key, limit).await;
+        if taken.is_err() {
+            refusals.inc();
+        }
+        taken
+    }
+
+    async fn taken(&self, key: RateKey, limit: Limit) -> Result<Taken, RetryAfter> {
         let now = clock::now_micros();
         let window = now.saturating_sub(now.rem_euclid(WINDOW_MICROS));
         let retry_after = retry_after(now, window);
@@ -112,7 +128,7 @@ impl Rates {
             return known.ok_or(retry_after);
         }
         let share = (limit.0 / 10).max(1);
-        let answer = self.store.take_rate(&key.0, window, share).await;
+        let answer = self.store.take_rate(&key.key, window, share).await;
         let mut all = self.known.lock();
         if all.len() >= MAX_KEYS {
             all.clear();
@@ -173,7 +189,7 @@ pub async fn limit_requests(
     next: Next,
 ) -> Response {
     let limit = Limit(state.settings.limits.requests);
-    limited(&state, RateKey::address("requests", address), limit, request, next).await
+    limited(&state, RateKey::address("requests", "", address), limit, request, next).await
 }
 
 /// Limits what one address does at each of these endpoints.
@@ -184,7 +200,7 @@ pub async fn limit_challenges(
     next: Next,
 ) -> Response {
     let limit = Limit(state.settings.limits.challenges);
-    let key = RateKey::address(request.uri().path(), address);
+    let key = RateKey::address("challenges", request.uri().path(), address);
     limited(&state, key, limit, request, next).await
 }
 

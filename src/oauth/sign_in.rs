@@ -87,15 +87,16 @@ pub async fn ask(state: &State, asked: &Asked<'_>) -> Result<(String, u64), Erro
         expires_at_micros,
     };
     state.store.insert_challenge(&opaque::sha256(message.as_bytes()), &challenge).await?;
-    if let Some(client) = asked.client {
-        let flow = match asked.flow {
-            Flow::Direct => "auth",
-            Flow::Code => "oauth",
-            Flow::Device => "device",
-        };
-        let (wallet, detail) = (Some(asked.wallet), Some(("flow", flow)));
-        let happened = Happened { scope: asked.scope, wallet, detail, ..Happened::default() };
-        state.events.record(&client.id, "challenge_issued", "success", happened);
+    let flow = match asked.flow {
+        Flow::Direct => "auth",
+        Flow::Code => "oauth",
+        Flow::Device => "device",
+    };
+    let (wallet, detail) = (Some(asked.wallet), Some(("flow", flow)));
+    let happened = Happened { scope: asked.scope, wallet, detail, ..Happened::default() };
+    match asked.client {
+        Some(client) => state.events.record(&client.id, "challenge_issued", "success", happened),
+        None => state.events.count("challenge_issued", "success", happened),
     }
     Ok((message, lifetime.as_secs()))
 }
@@ -131,8 +132,20 @@ pub async fn signer(
     unverified_signature: &str,
     scope: &str,
 ) -> Result<Signer, Error> {
-    account.verify(state, message, unverified_signature).await?;
+    let verified = account.verify(state, message, unverified_signature).await;
+    let (outcome, happened) = verification(account, &verified);
+    state.events.count("challenge_verified", outcome, happened);
+    verified?;
     checked(state, account, scope, Acquaintance::Stranger).await
+}
+
+/// What an event says of a signature.
+fn verification<'h>(account: Account, verified: &Result<(), Error>) -> (&'static str, Happened<'h>) {
+    let happened = Happened { wallet: Some(account.method()), ..Happened::default() };
+    match verified {
+        Ok(()) => ("success", happened),
+        Err(_) => ("failure", Happened { reason: Some("signature_invalid"), ..happened }),
+    }
 }
 
 /// Who has signed a client's message: as [`signer`], and whether the signature was right is remembered among the client's
@@ -153,12 +166,9 @@ pub async fn signer_for(
         return Err(Error::unauthorized("The challenge was issued for another address"));
     }
     let verified = account.verify(state, message, unverified_signature).await;
-    let (outcome, signed_by, reason) = match verified {
-        Ok(()) => ("success", Some(&*address), None),
-        Err(_) => ("failure", None, Some("signature_invalid")),
-    };
-    let wallet = Some(account.method());
-    let happened = Happened { account: signed_by, scope: &challenge.scope, wallet, reason, ..Happened::default() };
+    let (outcome, happened) = verification(account, &verified);
+    let signed_by = verified.is_ok().then_some(&*address);
+    let happened = Happened { account: signed_by, scope: &challenge.scope, ..happened };
     state.events.record(&client.id, "challenge_verified", outcome, happened);
     verified?;
     checked(state, account, &challenge.scope, Acquaintance::Stranger).await

@@ -5,6 +5,8 @@ mod code;
 mod device;
 mod refresh;
 
+use std::{net::IpAddr, sync::Arc};
+
 use axum::{
     Router,
     extract::State as Extract,
@@ -71,14 +73,11 @@ async fn token(
     body: Result<Body<Request>, Error>,
 ) -> Result<Response, Error> {
     let Body(request) = body.map_err(Error::in_oauth)?;
-    let client = state.clients.authenticate(&headers, request.credentials.clone(), address).await?;
-    origin::of_client(&headers, &client)?;
-    let kind = request.grant_type.parse::<GrantType>();
-    limit(&state, &client, address, kind.ok()).await?;
-    let kind = kind.map_err(|_| Error::oauth(Code::UnsupportedGrantType, "Unsupported grant_type"))?;
-    if !client.grant_types.contains(&kind) {
-        return Err(Error::oauth(Code::UnauthorizedClient, "This client may not use this grant_type"));
-    }
+    let asked = request.grant_type.parse::<GrantType>().ok();
+    let (client, kind) = admitted(&state, address, &headers, &request, asked).await.inspect_err(|error| {
+        let happened = Happened { reason: Some(error.word()), grant_type: asked, ..Happened::default() };
+        state.events.count(event(asked), "failure", happened);
+    })?;
     let issued = match kind {
         GrantType::AuthorizationCode => code::exchange(&state, &client, &request).await,
         GrantType::RefreshToken => refresh::exchange(&state, &client, &request).await,
@@ -86,6 +85,29 @@ async fn token(
     };
     remember(&state, &client, kind, &issued);
     Ok(private(issued?.answer))
+}
+
+/// Who asks, and by which grant, if the one may use the other.
+async fn admitted(
+    state: &State,
+    address: IpAddr,
+    headers: &HeaderMap,
+    request: &Request,
+    asked: Option<GrantType>,
+) -> Result<(Arc<Client>, GrantType), Error> {
+    let client = state.clients.authenticate(headers, request.credentials.clone(), address).await?;
+    origin::of_client(headers, &client)?;
+    limit(state, &client, address, asked).await?;
+    let kind = asked.ok_or_else(|| Error::oauth(Code::UnsupportedGrantType, "Unsupported grant_type"))?;
+    if !client.grant_types.contains(&kind) {
+        return Err(Error::oauth(Code::UnauthorizedClient, "This client may not use this grant_type"));
+    }
+    Ok((client, kind))
+}
+
+/// The event's name.
+fn event(kind: Option<GrantType>) -> &'static str {
+    if kind == Some(GrantType::RefreshToken) { "token_refresh" } else { "token_exchange" }
 }
 
 async fn refresh_only(
@@ -103,18 +125,10 @@ async fn refresh_only(
 
 /// So many requests of one client in a minute. Anybody can name a public client, so that its users at one address cannot
 /// use up what those at another have (auth-gateway.md section 14.1, 14).
-async fn limit(
-    state: &State,
-    client: &Client,
-    address: std::net::IpAddr,
-    kind: Option<GrantType>,
-) -> Result<(), Error> {
+async fn limit(state: &State, client: &Client, address: IpAddr, kind: Option<GrantType>) -> Result<(), Error> {
     let Some(limit) = u32::try_from(client.rate_limit).ok().filter(|limit| *limit > 0) else { return Ok(()) };
-    let key = if client.is_public() {
-        RateKey::address(&format!("client {}", client.id), address)
-    } else {
-        RateKey::client(&client.id)
-    };
+    let key =
+        if client.is_public() { RateKey::address("client", &client.id, address) } else { RateKey::client(&client.id) };
     let Err(retry_after) = state.rates.take(key, Limit(limit)).await else { return Ok(()) };
     let happened = Happened { detail: Some(("endpoint", "token")), ..Happened::default() };
     state.events.record(&client.id, "rate_limit_hit", "failure", happened);
@@ -126,25 +140,15 @@ async fn limit(
 
 /// A device that waits is no failure, and is remembered where it is found out.
 fn remember(state: &State, client: &Client, kind: GrantType, issued: &Result<Issued, Error>) {
-    let word = if kind == GrantType::RefreshToken { "token_refresh" } else { "token_exchange" };
-    let wallet = Some(client.sign_method);
+    let word = event(Some(kind));
+    let happened = Happened { wallet: Some(client.sign_method), grant_type: Some(kind), ..Happened::default() };
     match issued {
         Ok(Issued { grant, .. }) => {
             let (account, scope) = (Some(grant.signer.account.as_str()), grant.scope.as_str());
-            state.events.record(
-                &client.id,
-                word,
-                "success",
-                Happened { wallet, account, scope, ..Happened::default() },
-            );
+            state.events.record(&client.id, word, "success", Happened { account, scope, ..happened });
         }
         Err(error) if error.is(Code::AuthorizationPending) || error.is(Code::SlowDown) => {
-            state.events.record(
-                &client.id,
-                "device_code_polled",
-                "pending",
-                Happened { wallet, ..Happened::default() },
-            );
+            state.events.record(&client.id, "device_code_polled", "pending", happened);
         }
         Err(error) => {
             let ended = match () {
@@ -152,7 +156,7 @@ fn remember(state: &State, client: &Client, kind: GrantType, issued: &Result<Iss
                 () if error.is(Code::ExpiredToken) => Some("device_code_expired"),
                 () => None,
             };
-            let happened = Happened { reason: Some(error.word()), wallet, ..Happened::default() };
+            let happened = Happened { reason: Some(error.word()), ..happened };
             if let Some(ended) = ended {
                 state.events.record(&client.id, ended, "failure", happened);
             }

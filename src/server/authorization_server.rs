@@ -17,6 +17,7 @@ use crate::{
     authn::jwt::{AccessTokens, revocations::Revocations},
     chain::cache::Clock,
     config::{Config, OAuth},
+    metrics::Metrics,
     oauth::{self, Events, SigningKeys, State},
     proxy::local::Local,
 };
@@ -36,11 +37,12 @@ impl AuthorizationServer {
     ///
     /// # Errors
     /// When its keys cannot be read or a client cannot be built.
-    pub fn start(config: &Config, rooms: &Rooms) -> anyhow::Result<Option<Self>> {
+    pub fn start(config: &Config, rooms: &Rooms, metrics: &Metrics) -> anyhow::Result<Option<Self>> {
         let Some(settings) = &config.oauth else { return Ok(None) };
         let keys = SigningKeys::load(settings.keys.clone()).context("the authorization server's signing keys")?;
         let facts = wallet_facts(config, rooms)?;
-        let events = Events::start(rooms.store.clone(), settings.events.enabled, &rooms.outside);
+        let (enabled, metrics) = (settings.events.enabled, Arc::clone(&metrics.oauth));
+        let events = Events::start(rooms.store.clone(), enabled, &rooms.outside, metrics);
         let state = State::new(settings.clone(), Arc::clone(keys.set()), rooms.store.clone(), facts, events);
         let revocations = Revocations::new(settings.revocations_stale_for, Clock::Steady);
         let access_tokens = access_tokens(&state, Arc::new(revocations));

@@ -30,12 +30,13 @@ use crate::{
     authn::jwt::AccessTokens,
     config::{Config, ConfigError, Replay},
     credits::{AccountKey, Ledger},
+    metrics::{self, Metrics},
     model::{
         clock::{self, Timestamp},
         usage::UsageEvent,
     },
     oauth::{self, SigningKeys},
-    store::Store,
+    store::{Store, StoreError},
     telemetry::AccessLog,
     tls::{Certificates, RELOAD_INTERVAL},
 };
@@ -201,15 +202,15 @@ pub async fn follow_revocations(store: Store, tokens: Arc<ArcSwap<AccessTokens>>
 const REVOCATIONS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Removes what nobody can present to the authorization server any more, and old events. However much there was, it is
-/// gone before the next look.
+/// gone before the next look. What is left is counted.
 pub async fn keep_authorization_server(state: Arc<ArcSwap<oauth::State>>) {
     let mut tick = interval(Duration::from_mins(1));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let (store, retention) = {
+        let (store, metrics, retention) = {
             let state = state.load();
-            (state.store.clone(), state.settings.events.retention)
+            (state.store.clone(), Arc::clone(&state.metrics), state.settings.events.retention)
         };
         let kept = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
         let now = clock::now_micros();
@@ -224,6 +225,32 @@ pub async fn keep_authorization_server(state: Arc<ArcSwap<oauth::State>>) {
                     break;
                 }
             }
+        }
+        if let Err(error) = count(&store, &metrics).await {
+            tracing::debug!(%error, "clients and refresh tokens cannot be counted");
+        }
+    }
+}
+
+async fn count(store: &Store, metrics: &metrics::OAuth) -> Result<(), StoreError> {
+    let (active, inactive): (Vec<_>, Vec<_>) = store.clients().await?.into_iter().partition(|client| client.active);
+    for (word, clients) in [("true", active), ("false", inactive)] {
+        metrics.clients.with_label_values(&[word]).set(i64::try_from(clients.len()).unwrap_or(i64::MAX));
+    }
+    let tokens = store.usable_refresh_tokens(clock::now_micros()).await?;
+    metrics.refresh_tokens.set(i64::try_from(tokens).unwrap_or(i64::MAX));
+    Ok(())
+}
+
+/// Looks how many connections to the database there are.
+pub async fn watch_database(store: Store, metrics: Arc<Metrics>) {
+    let mut tick = interval(Duration::from_secs(15));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let (used, idle) = store.connections();
+        for (state, number) in [("used", used), ("idle", idle)] {
+            metrics.database_connections.with_label_values(&[state]).set(number.into());
         }
     }
 }

@@ -44,7 +44,7 @@ impl Reloading {
     /// # Errors
     /// When a setting cannot be honoured.
     pub fn start(config: &Config, rooms: &Rooms, metrics: &Arc<Metrics>) -> anyhow::Result<Self> {
-        let authorization_server = AuthorizationServer::start(config, rooms)?;
+        let authorization_server = AuthorizationServer::start(config, rooms, metrics)?;
         let Replaced { serving, decider, auth_request, subnets, .. } =
             Replaced::build(config, rooms, metrics, authorization_server.as_ref())?;
         watch(rooms, subnets);

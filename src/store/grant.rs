@@ -256,6 +256,14 @@ impl Store {
         on!(self, oauth_grant::revoked(since_micros))
     }
 
+    /// How many refresh tokens can be used, of all clients together. Looks at all of them.
+    ///
+    /// # Errors
+    /// When the database is away.
+    pub async fn usable_refresh_tokens(&self, now_micros: i64) -> Result<u64> {
+        on!(self, oauth_grant::usable_refresh_tokens(now_micros))
+    }
+
     /// Removes what nobody can present any more, and what only proved that something was used: at most `limit` rows of
     /// each kind, so that no transaction grows long; says how many. To be called every minute, by any number of gateways.
     ///

@@ -72,6 +72,11 @@ impl Database {
         Ok(())
     }
 
+    /// All, and those that are idle.
+    pub fn connections(&self) -> (u32, usize) {
+        (self.pool.size(), self.pool.num_idle())
+    }
+
     pub async fn close(&self) {
         self.pool.close().await;
     }

@@ -72,6 +72,12 @@ impl Database {
         Ok(())
     }
 
+    /// All, and those that are idle.
+    pub fn connections(&self) -> (u32, usize) {
+        let pools = [&self.read, &self.write];
+        (pools.iter().map(|pool| pool.size()).sum(), pools.iter().map(|pool| pool.num_idle()).sum())
+    }
+
     pub async fn close(&self) {
         self.read.close().await;
         self.write.close().await;

@@ -44,16 +44,21 @@ mod oauth_bittensor;
 #[cfg(test)]
 mod oauth_clients;
 #[cfg(test)]
+mod oauth_compatibility;
+#[cfg(test)]
 mod oauth_device;
 #[cfg(test)]
 mod oauth_libraries;
 #[cfg(test)]
 mod oauth_pages;
+#[cfg(test)]
 mod oauth_reload;
 #[cfg(test)]
 mod oauth_sign_in;
 #[cfg(test)]
 mod oauth_tokens;
+#[cfg(test)]
+mod oauth_weaknesses;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]

@@ -84,41 +84,6 @@ fn hotkeys_and_coldkeys_are_told_apart_however_they_sign() {
     }
 }
 
-/// A hotkey's token has its owner's coldkey too: who wants the coldkey itself to have signed says so.
-#[test]
-fn the_kind_of_key_that_signs_can_be_demanded() {
-    let node = Node::start();
-    let server = Server::start(asking(&node, settings()));
-    for (scope, path, status) in [
-        ("signer:hotkey", "//Alice//hot", 200),
-        ("signer:hotkey", "//Alice", 403),
-        ("signer:hotkey", "//Nobody", 403),
-        ("signer:coldkey", "//Alice", 200),
-        ("signer:coldkey", "//Alice//hot", 403),
-        // What cannot be found out does not hide what is known.
-        ("signer:coldkey subnet:2:owner", "//Alice//hot", 403),
-        ("signer:coldkey subnet:2:owner", "//Alice", 503),
-    ] {
-        let wallet = BittensorWallet::new(path);
-        let scopes: Vec<&str> = scope.split(' ').collect();
-        let form = json!({ "address": wallet.address(), "scopes": scopes });
-        let nonce = server.post_json("/v1/auth/challenge", &form).json()["nonce"].as_str().unwrap().to_owned();
-        let answer = verify(&server, &wallet.address(), &nonce, &wallet.sign(&nonce));
-        assert_eq!(answer.status, status, "{scope} {path}: {}", answer.text());
-        if status == 200 {
-            assert_eq!(remembered(&answer)["scope"], json!(scope));
-        }
-    }
-    let ethereum = EthereumWallet::new(21).address();
-    let refused = server.post_json("/v1/auth/challenge", &json!({ "address": ethereum, "scopes": ["signer:hotkey"] }));
-    assert_eq!(refused.status, 400, "{}", refused.text());
-    node.stop();
-    let wallet = BittensorWallet::new("//Bob");
-    let form = json!({ "address": wallet.address(), "scopes": ["signer:coldkey"] });
-    let nonce = server.post_json("/v1/auth/challenge", &form).json()["nonce"].as_str().unwrap().to_owned();
-    unavailable(&verify(&server, &wallet.address(), &nonce, &wallet.sign(&nonce)));
-}
-
 #[test]
 fn a_forged_signature_asks_the_chain_nothing() {
     let node = Node::start();

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tollgate::{
     config::{Config, Environment, Flags, Sources},
+    metrics::Metrics,
     model::{
         client::{Client, ClientAuthentication, GrantType, SignMethod},
         clock,
@@ -108,7 +109,12 @@ fn server(store: &Store, more: &[(&str, &str)]) -> oauth::State {
     let settings = config.oauth.unwrap();
     let keys = SigningKeys::load(settings.keys.clone()).unwrap();
     let facts = oauth::WalletFacts { ethereum: None, owners: None };
-    let events = oauth::Events::start(store.clone(), false, &tokio::runtime::Handle::current());
+    let events = oauth::Events::start(
+        store.clone(),
+        false,
+        &tokio::runtime::Handle::current(),
+        Arc::clone(&Metrics::new().unwrap().oauth),
+    );
     oauth::State::new(settings, Arc::clone(keys.set()), store.clone(), facts, events)
 }
 
@@ -222,7 +228,7 @@ async fn never_more_pass_than_the_limit_and_all_of_a_small_one_do() {
             }
             let takes = (0..200).map(|number| {
                 let rates = Arc::clone(if number % 2 == 0 { &one } else { &two });
-                let key = RateKey::address(&format!("test-{limit}"), HERE);
+                let key = RateKey::address("test", &limit.to_string(), HERE);
                 async move { rates.take(key, Limit(limit)).await.is_ok() }
             });
             let passed =

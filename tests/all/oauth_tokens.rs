@@ -1,14 +1,14 @@
-//! What becomes of tokens: refreshing, taking back, asking about them, statistics, two gateways on one database.
+//! What becomes of tokens: refreshing, taking back, asking about them, two gateways on one database.
 
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Client, Gateway, Request, Settings,
+    Answer, Client, Gateway, Request,
     database::Database,
     eventually,
-    oauth::{ADMIN_KEY, Server, settings, standard},
+    oauth::{Server, refused, settings, standard},
     secret,
-    sign_in::{App, REDIRECT, VERIFIER, claims, registration, remembered},
+    sign_in::{App, REDIRECT, VERIFIER, registration, remembered},
     wallet::EthereumWallet,
 };
 
@@ -18,59 +18,6 @@ fn wallet() -> EthereumWallet {
 
 fn refresh_of(tokens: &Value) -> &str {
     tokens["refresh_token"].as_str().unwrap()
-}
-
-#[track_caller]
-fn refused(answer: &Answer) -> (u16, String) {
-    (answer.status, answer.json()["error"].as_str().unwrap().to_owned())
-}
-
-#[test]
-fn a_refresh_token_is_exchanged_for_the_next_one() {
-    for server in Server::on_both(&settings()) {
-        let client = server.register(&registration("public"));
-        let (app, wallet) = (App { server: &server, client: &client }, wallet());
-        let first = app.tokens(&wallet);
-        let answer = app.refresh(refresh_of(&first));
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        assert_eq!((answer.header("cache-control"), answer.header("pragma")), (Some("no-store"), Some("no-cache")));
-        let second = remembered(&answer);
-        assert_ne!(refresh_of(&first), refresh_of(&second));
-        let (old, new) = (claims(&first["id_token"]), claims(&second["id_token"]));
-        assert_eq!(old["auth_time"], new["auth_time"]);
-        assert!(new.get("nonce").is_none(), "never on refresh");
-        let (old, new) = (claims(&first["access_token"]), claims(&second["access_token"]));
-        assert_ne!(old["jti"], new["jti"]);
-        assert_eq!((&old["sub"], &old["grant_id"], &old["scope"]), (&new["sub"], &new["grant_id"], &new["scope"]));
-        // The other way in.
-        let body = [("grant_type", "refresh_token"), ("refresh_token", refresh_of(&second)), ("client_id", app.id())];
-        let answer = server.post_form("/v1/oauth/refresh", &body);
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        remembered(&answer);
-        let wrong = [("grant_type", "authorization_code"), ("client_id", "nobody")];
-        assert_eq!(refused(&server.post_form("/v1/oauth/refresh", &wrong)), (400, "unsupported_grant_type".into()));
-    }
-}
-
-#[test]
-fn no_wrong_refresh_token_is_exchanged() {
-    let server = Server::start(settings());
-    let client = server.register(&registration("confidential"));
-    let foreign = server.register(&registration("confidential"));
-    let (app, wallet) = (App { server: &server, client: &client }, wallet());
-    let tokens = app.tokens(&wallet);
-    let theirs = App { server: &server, client: &foreign };
-    assert_eq!(refused(&theirs.refresh(refresh_of(&tokens))), (401, "invalid_client".into()));
-    assert_eq!(refused(&app.refresh("")), (400, "invalid_request".into()));
-    let mut mistyped = refresh_of(&tokens).to_owned();
-    mistyped.replace_range(10..11, if mistyped.as_bytes()[10] == b'a' { "b" } else { "a" });
-    for token in ["nonsense", &mistyped, tokens["access_token"].as_str().unwrap()] {
-        assert_eq!(refused(&app.refresh(token)), (401, "invalid_grant".into()));
-    }
-    let without_secret =
-        [("grant_type", "refresh_token"), ("refresh_token", refresh_of(&tokens)), ("client_id", app.id())];
-    assert_eq!(refused(&server.post_form("/v1/oauth/token", &without_secret)), (401, "invalid_client".into()));
-    assert_eq!(app.refresh(refresh_of(&tokens)).status, 200, "none of that has used it up");
 }
 
 #[test]
@@ -91,33 +38,6 @@ fn a_token_request_can_ask_for_less_scope_and_never_for_more() {
     assert_eq!(full["scope"], "openid", "what was granted is still granted");
 }
 
-/// 14.1, 7.
-#[test]
-fn a_refresh_token_used_twice_ends_the_family_but_a_lost_answer_is_forgiven_once() {
-    for server in Server::on_both(&settings()) {
-        let client = server.register(&registration("public"));
-        let (app, wallet) = (App { server: &server, client: &client }, wallet());
-        let first = app.tokens(&wallet);
-        let lost = remembered(&app.refresh(refresh_of(&first)));
-        // At once it is refused, and nothing else; after two seconds it was a lost answer.
-        let again = eventually("a lost answer is forgiven", || {
-            let answer = app.refresh(refresh_of(&first));
-            (answer.status == 200).then(|| remembered(&answer))
-        });
-        assert_eq!(app.refresh(refresh_of(&lost)).status, 401, "the lost one is nobody's");
-        let next = remembered(&app.refresh(refresh_of(&again)));
-        // Now there are two who have it.
-        eventually("the second repetition is seen as one", || {
-            app.refresh(refresh_of(&first));
-            let answer = server.send(&Request::get("/v1/oauth/userinfo").token(next["access_token"].as_str().unwrap()));
-            (answer.status == 401).then_some(())
-        });
-        let ended = app.refresh(refresh_of(&next));
-        assert_eq!(refused(&ended), (401, "invalid_grant".into()));
-        assert!(ended.text().contains("revoked"));
-    }
-}
-
 #[test]
 fn a_refresh_token_expires() {
     let server = Server::start(settings().variable("JWT_REFRESH_TOKEN_EXPIRY", "1"));
@@ -135,47 +55,6 @@ fn a_refresh_token_expires() {
     let answer = app.refresh(refresh_of(&tokens));
     assert_eq!(refused(&answer), (401, "invalid_grant".into()));
     assert!(answer.text().contains("expired"), "{}", answer.text());
-}
-
-/// Configured by a file, and served on the proxy's own listener.
-#[test]
-fn tokens_are_for_the_resource_that_was_named_and_a_family_has_an_absolute_end() {
-    let directory = tempfile::tempdir().unwrap();
-    let sections = format!(
-        "[oauth]\npublic_url = \"http://localhost:3000\"\nproduction = false\nsigning_keys = {:?}\n\
-         admin_key = \"{ADMIN_KEY}\"\nresources = [\"https://api.example/\", \"https://other.example\"]\n\
-         [oauth.lifetimes]\nrefresh_token_total = \"4s\"\n[oauth.limits]\nrequests = 100000\nchallenges = 100000\n\
-         [[route]]\nname = \"sign-in\"\npath = \"/v1\"\nupstream = \"authorization-server\"\n",
-        directory.path().join("keys")
-    );
-    let mut gateway = Gateway::prepare(Settings::file().with(&sections));
-    gateway.cli(&["key", "generate", "--algorithm", "EdDSA"]);
-    gateway.launch();
-    gateway.ready();
-    let server = Server { gateway, database: None };
-    let client = server.register(&registration("public"));
-    let (app, wallet) = (App { server: &server, client: &client }, wallet());
-    let page = app.page(&[("resource", "https://api.example/")]);
-    assert!(page.text.contains("https://api.example/"));
-    let message = app.challenge(&page, Some(&wallet.address())).json()["nonce"].as_str().unwrap().to_owned();
-    assert!(message.ends_with("\n- https://api.example/"), "what is signed names it: {message}");
-    let code = app.callback(&page, &message, &wallet.address(), &wallet.sign(&message)).json()["code"].clone();
-    let tokens = remembered(&app.redeem(&secret(code.as_str().unwrap())));
-    let access = claims(&tokens["access_token"]);
-    assert_eq!(access["aud"], "https://api.example/");
-    assert!(tokens["expires_in"].as_i64().unwrap() <= 4, "no access token outlives its grant: {tokens}");
-    let mut refresh = refresh_of(&tokens).to_owned();
-    let wider = [("grant_type", "refresh_token"), ("refresh_token", &*refresh), ("resource", "https://other.example")];
-    assert_eq!(refused(&app.token(&wider)), (400, "invalid_target".into()));
-    eventually("however often it is refreshed, it ends", || {
-        let answer = app.refresh(&refresh);
-        if answer.status == 200 {
-            refresh_of(&remembered(&answer)).clone_into(&mut refresh);
-            return None;
-        }
-        assert!(answer.text().contains("expired"), "{}", answer.text());
-        Some(())
-    });
 }
 
 #[test]
@@ -264,18 +143,6 @@ fn a_resource_server_asks_about_tokens() {
         remembered(&app.refresh(refresh_of(&tokens)));
         assert_eq!(ask(&client, refresh_of(&tokens)).json(), inactive, "used");
         assert_eq!(ask(&resource_server, access).json()["active"], true);
-        // 14.1, 7: deactivating a client takes its tokens back, whoever does it.
-        let other = server.register(&registration("public"));
-        let other = App { server: &server, client: &other };
-        let others = other.tokens(&wallet);
-        let others_access = others["access_token"].as_str().unwrap();
-        assert_eq!(ask(&resource_server, others_access).json()["active"], true);
-        server.gateway.cli(&["client", "deactivate", other.id()]);
-        assert_eq!(ask(&resource_server, others_access).json(), inactive);
-        assert_eq!(ask(&resource_server, access).json()["active"], true, "another's stay");
-        assert_eq!(server.admin("DELETE", &format!("/v1/admin/clients/{}", app.id()), None).status, 200);
-        assert_eq!(ask(&resource_server, access).json(), inactive);
-        assert_eq!(app.refresh(refresh_of(&tokens)).status, 401);
     }
 }
 
@@ -342,67 +209,6 @@ fn the_metadata_name_what_there_is() {
     assert_eq!(document["authorization_response_iss_parameter_supported"], true);
     assert_eq!(document["code_challenge_methods_supported"], json!(["S256"]));
     assert_eq!(document["request_uri_parameter_supported"], false, "who says nothing supports it");
-}
-
-#[test]
-fn the_admin_api_tells_what_happened() {
-    for server in Server::on_both(&settings()) {
-        let client = server.register(&registration("public"));
-        let quiet = server.register(&registration("public"));
-        let (app, wallet) = (App { server: &server, client: &client }, wallet());
-        let tokens = app.tokens(&wallet);
-        remembered(&app.refresh(refresh_of(&tokens)));
-        app.redeem("nonsense");
-        let path = format!("/v1/admin/clients/{}", app.id());
-        let stats = eventually("three events are written", || {
-            let stats = server.admin("GET", &format!("{path}/stats"), None).json();
-            (stats["totals"]["exchanges"] == 3).then_some(stats)
-        });
-        let totals =
-            json!({ "exchanges": 3, "successes": 2, "failures": 1, "distinct_users": 1, "success_rate": 2.0 / 3.0 });
-        assert_eq!(stats["totals"], totals, "{stats}");
-        assert_eq!(stats["failures_by_reason"], json!({ "invalid_grant": 1 }));
-        assert_eq!(stats["scopes_requested"], json!([{ "scope": "openid", "count": 1 }]));
-        assert_eq!((&stats["window"], &stats["client_id"]), (&json!("24h"), &json!(app.id())));
-        let sum: u64 =
-            stats["timeseries"].as_array().unwrap().iter().map(|bucket| bucket["exchanges"].as_u64().unwrap()).sum();
-        assert_eq!(sum, 3);
-
-        let mut kinds = Vec::new();
-        let mut before = String::new();
-        loop {
-            let page = server.admin("GET", &format!("{path}/events?limit=2{before}"), None).json();
-            kinds.extend(page["events"].as_array().unwrap().iter().map(|event| event["event_type"].clone()));
-            assert!(!page.to_string().contains(&wallet.address()), "accounts are kept as digests");
-            let Some(cursor) = page["next_cursor"].as_str() else { break };
-            let cursor: String = url::form_urlencoded::byte_serialize(cursor.as_bytes()).collect();
-            before = format!("&before={cursor}");
-        }
-        let expected = [
-            "token_exchange",
-            "token_refresh",
-            "token_exchange",
-            "challenge_verified",
-            "challenge_issued",
-            "authorize",
-        ];
-        assert_eq!(kinds, expected);
-        for query in ["limit=0", "limit=201", "before=x", "before=2026-01-01T00:00:00Z|x"] {
-            assert_eq!(server.admin("GET", &format!("{path}/events?{query}"), None).status, 400, "{query}");
-        }
-        assert_eq!(server.admin("GET", &format!("{path}/stats?window=1y"), None).status, 400);
-        assert_eq!(server.admin("GET", "/v1/admin/clients/nobody/stats", None).status, 404);
-        for path in [format!("{path}/stats"), format!("{path}/events"), "/v1/admin/stats/overview".into()] {
-            assert_eq!(server.get(&path).status, 401, "{path}");
-        }
-        let overview = server.admin("GET", "/v1/admin/stats/overview", None).json();
-        assert_eq!(overview["totals"]["exchanges"], 3);
-        let lines = overview["by_client"].as_array().unwrap();
-        assert_eq!(
-            (lines.len(), &lines[0]["client_id"], &lines[1]["client_id"]),
-            (2, &client["client_id"], &quiet["client_id"])
-        );
-    }
 }
 
 /// Sends the same request to both at the same time, on connections that are there already.

@@ -33,7 +33,7 @@ const OF_RFCS: [&str; 9] = [
 ];
 
 /// For people.
-const PAGES: [&str; 2] = ["/", "/v1/device/verify"];
+const PAGES: [&str; 3] = ["/", "/v1/device/verify", "/v1/device/demo.sh"];
 
 /// All routes in the sources.
 fn routes() -> BTreeSet<Operation> {

@@ -556,6 +556,8 @@ async fn what_nobody_can_present_any_more_is_removed_and_nothing_else() {
         assert!(store.code(&digest(101)).await.unwrap().is_some(), "kept, to recognise its second use");
         assert_eq!(store.sweep_oauth(NOW + DAY + HOUR, 100).await.unwrap(), 1, "code");
         assert!(store.refresh_token(&digest(102)).await.unwrap().is_some());
+        assert_eq!(store.usable_refresh_tokens(NOW).await.unwrap(), 1, "{}", fixture.name);
+        assert_eq!(store.usable_refresh_tokens(NOW + 2 * DAY).await.unwrap(), 0, "expired");
         assert_eq!(store.sweep_oauth(NOW + 3 * DAY, 100).await.unwrap(), 2, "refresh token and grant");
         assert_eq!(store.sweep_oauth(NOW + 3 * DAY, 100).await.unwrap(), 0);
         for base in [200, 300, 400] {

@@ -8,6 +8,7 @@ pub mod auth_gateway;
 pub mod client;
 pub mod cluster;
 pub mod database;
+pub mod device;
 pub mod gateway;
 pub mod h2;
 pub mod market;

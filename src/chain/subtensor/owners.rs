@@ -4,7 +4,10 @@
 //! ([`Cache`]). What the chain does not know is *nobody*; what it was not asked, or did not answer, is unknown.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -33,21 +36,19 @@ const HEALTH_EVERY: Duration = Duration::from_mins(1);
 
 /// Who owns which hotkey. Clones share everything.
 #[derive(Clone)]
-pub struct Owners(Cache<Hotkey, Hotkey>);
+pub struct Owners {
+    answers: Cache<Hotkey, Hotkey>,
+    source: Arc<Source>,
+}
 
 impl Owners {
-    /// Asks this node, within `timeout`, over a connection of its own on `handle`'s runtime. It is made at once, in the
-    /// background, so that the first who asks need not wait for it; a node that is not there is tried again when somebody
-    /// asks.
+    /// Asks this node, within `timeout`, over a connection of its own on `handle`'s runtime. It is made at once and tried
+    /// from time to time in the background, so that nobody who asks need wait for it, and so that [`Self::is_connected`]
+    /// tells the truth also while nobody asks.
     #[must_use]
     pub fn new(node: Node, timeout: Duration, clock: Clock, handle: Handle) -> Self {
-        let source = Arc::new(Source { node, connection: Mutex::default() });
-        let early = Arc::clone(&source);
-        handle.spawn(async move {
-            if let Err(failed) = early.connection().await {
-                tracing::warn!(%failed, "the chain cannot be asked whose hotkeys are whose; it is tried again when needed");
-            }
-        });
+        let source = Arc::new(Source { node, connection: Mutex::default(), connected: AtomicBool::new(false) });
+        handle.spawn(watch(Arc::downgrade(&source), timeout));
         let options = cache::Options {
             fresh_for: FRESH_FOR,
             // An owner of long ago is no answer to who signs in now.
@@ -58,11 +59,18 @@ impl Owners {
             wait: timeout.saturating_add(Duration::from_secs(1)),
             ..cache::Options::default()
         };
+        let asked = Arc::clone(&source);
         let fetch = move |account| -> Fetch<Hotkey> {
-            let source = Arc::clone(&source);
+            let source = Arc::clone(&asked);
             Box::pin(async move { source.owner(account).await })
         };
-        Self(Cache::new(Dependency::Neurons, options, clock, handle, fetch))
+        Self { answers: Cache::new(Dependency::Neurons, options, clock, handle, fetch), source }
+    }
+
+    /// Whether the node answered when it was last asked, which is never long ago.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.source.connected.load(Relaxed)
     }
 
     /// The coldkey that owns this account. None: nobody does, so it is no hotkey. For an account that we know already.
@@ -70,7 +78,7 @@ impl Owners {
     /// # Errors
     /// When the chain does not answer, or has not a moment ago.
     pub async fn of(&self, account: Hotkey) -> Result<Option<Hotkey>, Unanswered> {
-        Ok(self.0.get(&account).await?.map(|owner| *owner))
+        Ok(self.answers.get(&account).await?.map(|owner| *owner))
     }
 
     /// As [`Self::of`], for an account that anybody may have made up.
@@ -78,13 +86,13 @@ impl Owners {
     /// # Errors
     /// As [`Self::of`], and when too many unknown accounts are asked about.
     pub async fn of_stranger(&self, account: Hotkey) -> Result<Option<Hotkey>, Unanswered> {
-        Ok(self.0.get_unvouched(&account).await?.map(|owner| *owner))
+        Ok(self.answers.get_unvouched(&account).await?.map(|owner| *owner))
     }
 
     /// What has happened to look-ups, for the metrics.
     #[must_use]
     pub fn statistics(&self) -> &Statistics {
-        self.0.statistics()
+        self.answers.statistics()
     }
 }
 
@@ -92,6 +100,25 @@ struct Source {
     node: Node,
     /// Held while it is made, so that it is made once.
     connection: Mutex<Option<Connection>>,
+    connected: AtomicBool,
+}
+
+/// Keeps the connection, as long as somebody may ask.
+async fn watch(source: Weak<Source>, patience: Duration) {
+    let mut away = false;
+    while let Some(source) = source.upgrade() {
+        let reached = tokio::time::timeout(patience, source.reach()).await;
+        let failed = reached.unwrap_or_else(|_| Err(Failed::new(Fault::Timeout, "no connection in time"))).err();
+        source.connected.store(failed.is_none(), Relaxed);
+        drop(source);
+        match &failed {
+            Some(failed) if !away => tracing::warn!(%failed, "the chain cannot be asked whose hotkeys are whose"),
+            None if away => tracing::info!("the chain can be asked again whose hotkeys are whose"),
+            _ => {}
+        }
+        away = failed.is_some();
+        tokio::time::sleep(SAME_BLOCK).await;
+    }
 }
 
 #[derive(Clone)]
@@ -103,6 +130,14 @@ struct Connection {
 }
 
 impl Source {
+    async fn reach(&self) -> Result<(), Failed> {
+        match self.connection().await {
+            // Nodes end connections now and then, which says nothing about the next one.
+            Err(failed) if failed.fault == Fault::Transport => self.connection().await.map(drop),
+            reached => reached.map(drop),
+        }
+    }
+
     async fn owner(&self, account: Hotkey) -> Result<Option<Hotkey>, Failed> {
         match self.ask(account).await {
             // A connection that nobody has used for a while may have been broken all the time.

@@ -24,7 +24,7 @@ pub fn supported(network: Network) -> Vec<&'static str> {
 }
 
 /// What a form for registering clients needs. Nothing is checked against these schemas here.
-pub fn configuration(network: Network) -> Value {
+pub fn configuration() -> Value {
     let netuid = || ("netuid", json!({ "type": "integer", "minimum": 0, "maximum": 32_768 }), json!(1));
     let role = || ("role", json!({ "type": "string", "enum": ["miner", "validator", "owner"] }), json!("miner"));
     let amount = || ("amount", json!({ "type": "number", "exclusiveMinimum": 0 }), json!(100));
@@ -46,7 +46,7 @@ pub fn configuration(network: Network) -> Value {
             "testnet_supported": !matches!(id, "delegator" | "staker"),
         })
     };
-    let mut categories = vec![
+    let categories = vec![
         category(
             "subnet_role",
             ["Subnet Role", "The wallet's role on a subnet", "subnet:{netuid}:{role}"],
@@ -73,9 +73,6 @@ pub fn configuration(network: Network) -> Value {
         ),
         category("staker", ["Staker", "The wallet has staked altogether", "staker:{amount}"], vec![amount()], vec![]),
     ];
-    if network == Network::Testnet {
-        categories.retain(|category| category["testnet_supported"] == true);
-    }
     json!({
         "scope_categories": categories,
         "grant_types": [

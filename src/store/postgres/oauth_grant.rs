@@ -7,7 +7,7 @@ use super::Database;
 use crate::store::{
     Result,
     grant::{Code, Digest, Grant, NewRefreshToken, RefreshToken},
-    row::GrantColumns,
+    row::{GrantColumns, count},
     to_time,
 };
 
@@ -264,6 +264,21 @@ pub async fn revoked(database: &Database, since_micros: i64) -> Result<Vec<Uuid>
 
 /// Removes codes and refresh tokens that have expired, and grants that have ended or that nobody holds anything of; at
 /// most `limit` rows of each. An expired row is kept for a day: it tells that a use is the second one.
+pub async fn usable_refresh_tokens(database: &Database, now_micros: i64) -> Result<u64> {
+    let number = sqlx::query_scalar!(
+        r#"
+        select count(*) as "number!"
+          from oauth_refresh_token token
+          join oauth_grant on oauth_grant.id = grant_id
+         where used_at is null and token.expires_at > $1 and oauth_grant.expires_at > $1 and revoked_at is null
+        "#,
+        to_time(now_micros),
+    )
+    .fetch_one(&database.pool)
+    .await?;
+    Ok(count(number))
+}
+
 pub async fn sweep(database: &Database, now_micros: i64, limit: u32) -> Result<u64> {
     let (then, limit) = (to_time(now_micros.saturating_sub(86_400_000_000)), i64::from(limit));
     let codes = sqlx::query!(

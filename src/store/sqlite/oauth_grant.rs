@@ -7,7 +7,7 @@ use super::Database;
 use crate::store::{
     Result,
     grant::{Code, Digest, Grant, NewRefreshToken, RefreshToken},
-    row::{GrantColumns, grant_id},
+    row::{GrantColumns, count, grant_id},
 };
 
 pub async fn insert(connection: &mut SqliteConnection, grant: &Grant) -> Result<()> {
@@ -246,6 +246,21 @@ pub async fn revoked(database: &Database, since_micros: i64) -> Result<Vec<Uuid>
 
 /// Removes codes and refresh tokens that have expired, and grants that have ended or that nobody holds anything of; at
 /// most `limit` rows of each. An expired row is kept for a day: it tells that a use is the second one.
+pub async fn usable_refresh_tokens(database: &Database, now_micros: i64) -> Result<u64> {
+    let number: i64 = sqlx::query_scalar(
+        "
+        select count(*)
+          from oauth_refresh_token token
+          join oauth_grant on oauth_grant.id = grant_id
+         where used_at is null and token.expires_at > $1 and oauth_grant.expires_at > $1 and revoked_at is null
+        ",
+    )
+    .bind(now_micros)
+    .fetch_one(&database.read)
+    .await?;
+    Ok(count(number))
+}
+
 pub async fn sweep(database: &Database, now_micros: i64, limit: u32) -> Result<u64> {
     let then = now_micros.saturating_sub(86_400_000_000);
     let mut removed = 0_u64;

@@ -123,6 +123,25 @@ impl Server {
 
 pub const GRANTS: [&str; 3] = ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"];
 
+/// Status and `error` of a refusal, after a look at the rest of it (auth-gateway.md section 1.0).
+#[track_caller]
+pub fn refused(answer: &Answer) -> (u16, String) {
+    let document = answer.json();
+    assert_eq!(document["statusCode"], json!(answer.status), "{document}");
+    assert!(document["message"].as_str().is_some_and(|text| !text.is_empty()), "{document}");
+    if let Some(description) = document.get("error_description") {
+        assert_eq!(*description, document["message"]);
+    }
+    (answer.status, document["error"].as_str().unwrap().to_owned())
+}
+
+/// The names in an object, sorted.
+pub fn members(document: &Value) -> Vec<&str> {
+    let mut names: Vec<&str> = document.as_object().unwrap().keys().map(String::as_str).collect();
+    names.sort_unstable();
+    names
+}
+
 /// A form.
 pub fn form(path: &str, fields: &[(&str, &str)]) -> Request {
     let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();

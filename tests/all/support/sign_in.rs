@@ -135,6 +135,13 @@ impl<'s> App<'s> {
     }
 }
 
+/// The message to sign that an answer hands out.
+#[track_caller]
+pub fn nonce(answer: &Answer) -> String {
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["nonce"].as_str().unwrap().to_owned()
+}
+
 /// What an exchange of a code says.
 pub fn redemption(code: &str) -> [(&str, &str); 4] {
     [("grant_type", "authorization_code"), ("code", code), ("redirect_uri", REDIRECT), ("code_verifier", VERIFIER)]

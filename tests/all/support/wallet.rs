@@ -1,6 +1,6 @@
 //! Wallets that really sign.
 
-use alloy::primitives::{eip191_hash_message, hex, keccak256};
+use alloy::primitives::{B256, eip191_hash_message, hex, keccak256};
 use k256::ecdsa::SigningKey;
 use sp_core::{Pair, sr25519};
 use tollgate::model::address::EvmAddress;
@@ -22,7 +22,12 @@ impl EthereumWallet {
 
     /// `personal_sign`.
     pub fn sign(&self, text: &str) -> String {
-        let (signature, recovery) = self.0.sign_prehash_recoverable(eip191_hash_message(text).as_slice()).unwrap();
+        self.sign_hash(&eip191_hash_message(text))
+    }
+
+    /// A signature over a hash, whatever it is of.
+    pub fn sign_hash(&self, hash: &B256) -> String {
+        let (signature, recovery) = self.0.sign_prehash_recoverable(hash.as_slice()).unwrap();
         let mut bytes = signature.to_vec();
         bytes.push(27 + recovery.to_byte());
         hex::encode_prefixed(bytes)
