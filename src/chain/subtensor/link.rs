@@ -1,6 +1,6 @@
 //! The one connection over which all subnets of a chain are read, and the two blocks that count now.
 //!
-//! Whoever reads a subnet asks as a client of their own over this connection ([`Node::beside`]), so that what fails for
+//! Whoever reads a subnet asks as a client of their own over this connection (`Node::beside`), so that what fails for
 //! one is not taken for another's. Which blocks count is found out once for all who ask at the same time.
 
 use std::{
