@@ -19,7 +19,7 @@ from measuring import (CONTENDER_CORE, HERE, LOG, ROUNDS, SECONDS, Failed, by_th
 
 ALGORITHMS = ("RS256", "ES256")
 CLIENTS = 16  # connections at a time, but for requests with an access token
-CALLERS = (1, 16, 64)
+CALLERS = (16, 64)
 AUDIENCE = "bench"
 REDIRECT = "http://127.0.0.1:9/"
 DAY = 86_400

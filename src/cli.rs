@@ -5,6 +5,7 @@ mod credits;
 mod demo;
 mod generate;
 mod health;
+mod import;
 mod key;
 mod nexus;
 mod token;
@@ -101,6 +102,9 @@ enum Command {
     /// Applications that users may sign in to.
     #[command(subcommand)]
     Client(client::Command),
+    /// Take over what a replaced system knows.
+    #[command(subcommand)]
+    Import(import::Command),
     /// Keys that the authorization server signs with.
     #[command(subcommand)]
     Key(key::Command),
@@ -162,6 +166,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Some(Command::Credits(command)) => credits::run(&command, &sources.load()?),
         Some(Command::Usage(command)) => usage::run(command, &sources.load()?),
         Some(Command::Client(command)) => client::run(command, &sources.load()?),
+        Some(Command::Import(command)) => import::run(&command, &sources.load()?),
         Some(Command::Key(command)) => key::run(&command, &sources.load()?),
         Some(Command::Generate(options)) => generate::run(&options),
         Some(Command::Health) => health::run(&sources),

@@ -32,11 +32,13 @@ pub mod page;
 pub mod pkce;
 pub mod rates;
 pub mod redirect;
+pub mod refresh_token;
 pub mod registration;
 pub mod resource;
 pub mod secret;
 pub mod sign_in;
 pub mod statistics;
+pub mod takeover;
 pub mod token;
 
 use std::{sync::Arc, time::Instant};

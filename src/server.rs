@@ -8,6 +8,7 @@ pub mod assemble;
 mod auth_listener;
 mod authorization_server;
 mod lifecycle;
+mod reload;
 mod subnets;
 
 use std::{
@@ -27,10 +28,10 @@ use pingora_proxy::HttpProxy;
 use tokio::runtime::{Builder, Runtime};
 
 use self::{
-    assemble::Reloading,
     auth_listener::AuthListener,
     authorization_server::AuthorizationServer,
     lifecycle::{Background, Stopping},
+    reload::Reloading,
 };
 use crate::{
     admin::{self, Readiness},

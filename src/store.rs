@@ -4,6 +4,7 @@
 //! `store/postgres` and `store/sqlite` hold the statements, one function each; the tests in `tests/all/store.rs` run
 //! every operation against both.
 
+pub mod auth_gateway;
 pub mod challenge;
 mod clients;
 pub mod device;
@@ -13,6 +14,7 @@ mod postgres;
 mod rates;
 mod row;
 mod sqlite;
+pub mod takeover;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -31,6 +31,7 @@ struct Link {
 
 /// What a token endpoint answers (RFC 6749 section 5.1).
 #[derive(Deserialize)]
+#[expect(clippy::struct_field_names, reason = "the words of the RFC")]
 struct Issued<'a> {
     #[serde(borrow)]
     access_token: Cow<'a, str>,
@@ -46,7 +47,7 @@ impl Question {
     }
 
     fn new(arguments: &Arguments, follows: Follows) -> Self {
-        let fields = arguments.headers.iter().map(|field| format!("{field}\r\n")).collect();
+        let fields = arguments.headers.iter().flat_map(|field| [field.as_str(), "\r\n"]).collect();
         Self { fields, form: arguments.form.clone(), follows }
     }
 
@@ -118,7 +119,6 @@ impl Chains {
                 token.clone_from(&link.refresh_token);
             }
         }
-        let text: String = self.tokens.iter().map(|token| format!("{token}\n")).collect();
-        std::fs::write(&self.path, text).with_context(|| format!("writing {}", self.path.display()))
+        std::fs::write(&self.path, self.tokens.join("\n")).with_context(|| format!("writing {}", self.path.display()))
     }
 }

@@ -17,8 +17,7 @@ use super::{
     claims::{ACCESS_TYPE, AccessToken},
     client::Credentials,
     direct::private,
-    opaque::{self, Kind},
-    origin, token,
+    origin, refresh_token, token,
 };
 use crate::{
     model::{client::Client, clock},
@@ -51,8 +50,8 @@ enum Found {
 /// hint is wrong, and the prefix tells anyway. None: it is none of ours, or its time is over.
 async fn find(state: &State, unverified: &str) -> Result<Option<Found>, Error> {
     let now = clock::now_micros();
-    if let Some(digest) = opaque::presented(Kind::RefreshToken, unverified) {
-        let token = state.store.refresh_token(&digest).await?;
+    if let Some(presented) = refresh_token::find(state, unverified).await? {
+        let token = Some(presented.token);
         let token = token.filter(|token| token.expires_at_micros.min(token.grant.expires_at_micros) > now);
         return Ok(token.map(|token| Found::Refresh(Box::new(token))));
     }

@@ -196,33 +196,38 @@ fn origins(list: &[String]) -> Result<Vec<String>, Error> {
 }
 
 fn check_redirect_uris(uris: &[String], production: bool) -> Result<(), Error> {
-    let wrong = |uri: &str, why: &str| Error::bad_request(format!("Invalid redirect_uri {uri}: {why}"));
-    for uri in uris {
-        let url = Url::parse(uri).map_err(|_| wrong(uri, "it is no absolute URL"))?;
-        let local = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
-        match url.scheme() {
-            "https" => {}
-            "http" if local || !production => {}
-            "http" => return Err(wrong(uri, "it must begin with https:// unless its host is this machine")),
-            _ => return Err(wrong(uri, "it must begin with https:// or http://")),
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong(uri, "it must not hold a user name or password"));
-        }
-        // RFC 6749 §3.1.2.
-        if uri.contains('#') {
-            return Err(wrong(uri, "it must not have a fragment"));
-        }
-        if uri.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
-            return Err(wrong(uri, "it must not hold spaces or control characters"));
-        }
+    let fault = uris.iter().find_map(|uri| Some((uri, redirect_uri_fault(uri, production)?)));
+    match fault {
+        None => Ok(()),
+        Some((uri, why)) => Err(Error::bad_request(format!("Invalid redirect_uri {uri}: {why}"))),
     }
-    Ok(())
+}
+
+/// Why codes may not be sent there. None: they may.
+#[must_use]
+pub fn redirect_uri_fault(uri: &str, production: bool) -> Option<&'static str> {
+    let Ok(url) = Url::parse(uri) else { return Some("it is no absolute URL") };
+    let local = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    match url.scheme() {
+        "https" => {}
+        "http" if local || !production => {}
+        "http" => return Some("it must begin with https:// unless its host is this machine"),
+        _ => return Some("it must begin with https:// or http://"),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Some("it must not hold a user name or password");
+    }
+    // RFC 6749 §3.1.2.
+    if uri.contains('#') {
+        return Some("it must not have a fragment");
+    }
+    let printable = uri.bytes().all(|byte| !byte.is_ascii_control() && byte != b' ');
+    (!printable).then_some("it must not hold spaces or control characters")
 }
 
 fn check_whole(client: &Client) -> Result<(), Error> {

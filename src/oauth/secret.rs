@@ -63,6 +63,12 @@ pub fn matches(unverified_secret: &Secret, hash: &str) -> bool {
     made.is_ok() && memcmp::eq(&actual, &expected)
 }
 
+/// Whether a hash is of the form that [`matches`] reads.
+#[must_use]
+pub fn is_readable(hash: &str) -> bool {
+    Kept::read(hash).is_some()
+}
+
 /// A hash taken apart.
 struct Kept {
     n: u64,

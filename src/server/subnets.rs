@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -86,7 +87,7 @@ impl Subnets {
     pub fn prepare(&self, config: &Config) -> anyhow::Result<Prepared> {
         let subnets = config.subnets();
         let Some(settings) = &config.neurons else {
-            let tables = Neurons::new([], std::time::Duration::ZERO, cache::Clock::Steady);
+            let tables = Neurons::new([], Duration::ZERO, cache::Clock::Steady);
             return Ok(Prepared { tables: Arc::new(tables), identities: HashMap::new(), readers: Vec::new() });
         };
         let tables = Neurons::new(subnets.keys().copied(), settings.stale_for, cache::Clock::Steady)

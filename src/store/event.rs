@@ -61,6 +61,10 @@ impl Store {
     /// # Errors
     /// When the database is away.
     pub async fn append_oauth_events(&self, events: &[Event]) -> Result<()> {
+        // Of no rows no statement can be made.
+        if events.is_empty() {
+            return Ok(());
+        }
         on!(self, oauth_event::append(events))
     }
 

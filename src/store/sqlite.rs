@@ -12,6 +12,7 @@ pub mod oauth_session;
 pub mod rate;
 pub mod rejected;
 pub mod report;
+pub mod takeover;
 pub mod usage;
 
 use std::{future::Future, path::Path, sync::Arc, time::Duration};

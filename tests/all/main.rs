@@ -30,6 +30,8 @@ mod forwarding;
 #[cfg(test)]
 mod generate;
 #[cfg(test)]
+mod import;
+#[cfg(test)]
 mod introspect;
 #[cfg(test)]
 mod neurons;

@@ -4,6 +4,7 @@
 //! Tests are ordinary blocking functions. The fakes run on a runtime of their own, so a test that waits for the
 //! gateway never keeps the gateway waiting. Nothing here sleeps for luck: [`eventually`] waits for a condition.
 
+pub mod auth_gateway;
 pub mod client;
 pub mod cluster;
 pub mod database;

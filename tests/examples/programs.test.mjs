@@ -108,7 +108,7 @@ async function tokens(more = {}) {
 
 /** Starts the resource server, and says how to ask it. */
 async function resourceServer(settings = {}) {
-    const program = spawn("node", [path.join(examples, "resource-server", "server.mjs")], {
+    const program = spawn(process.execPath, [path.join(examples, "resource-server", "server.mjs")], {
         env: { PATH: process.env.PATH, ISSUER: issuer, PORT: "0", ...settings },
         stdio: ["ignore", "pipe", "inherit"],
     });

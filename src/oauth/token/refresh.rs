@@ -3,19 +3,12 @@
 //! Each is good for one use, and all that came from one sign-in are a family. A second use means that two have it, so the
 //! family ends (RFC 9700 section 4.14.2), except that an answer may have been lost on its way: then the client has only
 //! the old token, asks again, and is forgiven once. Two uses at the same moment are neither: the second is refused, and
-//! nothing else happens, because one of them has the answer.
+//! nothing else happens, because one of them has the answer. All of this holds for the replaced server's tokens too.
 
 use super::{Issued, Request, another_clients, invalid_grant, narrowed, required, revoke};
 use crate::{
     model::{client::Client, clock},
-    oauth::{
-        Error, State,
-        account::Account,
-        facts::Acquaintance,
-        issue,
-        opaque::{self, Kind},
-        sign_in,
-    },
+    oauth::{Error, State, account::Account, facts::Acquaintance, issue, refresh_token, sign_in},
     store::grant::{Grant, RefreshToken, SignerKind},
 };
 
@@ -25,8 +18,8 @@ const AT_ONCE_MICROS: i64 = 2_000_000;
 pub async fn exchange(state: &State, client: &Client, request: &Request) -> Result<Issued, Error> {
     let unverified = required(request.refresh_token.as_ref(), "refresh_token")?;
     let unknown = || invalid_grant("Invalid or expired refresh token");
-    let digest = opaque::presented(Kind::RefreshToken, unverified).ok_or_else(unknown)?;
-    let old = state.store.refresh_token(&digest).await?.ok_or_else(unknown)?;
+    let presented = refresh_token::find(state, unverified).await?.ok_or_else(unknown)?;
+    let (digest, old) = (presented.digest, presented.token);
     if old.grant.client_id != client.id {
         return Err(another_clients());
     }
@@ -38,7 +31,11 @@ pub async fn exchange(state: &State, client: &Client, request: &Request) -> Resu
         return Err(unknown());
     }
     let forgive = used_again(state, &old, now).await?;
-    let grant = narrowed(state, verified_again(state, old.grant.clone()).await?, request)?;
+    let granted = verified_again(state, old.grant.clone()).await?;
+    if presented.taken_over {
+        state.store.complete_grant(granted.id, &granted.signer, granted.auth_time).await?;
+    }
+    let grant = narrowed(state, granted, request)?;
     let (token, kept) = issue::refresh_token(state, &old.grant)?;
     let exchanged = match forgive {
         None => state.store.rotate_refresh_token(&digest, &kept, now).await?,

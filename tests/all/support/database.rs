@@ -30,6 +30,22 @@ impl Database {
         Self { url, name, server }
     }
 
+    /// Statements, one after the other.
+    #[track_caller]
+    pub fn execute(&self, statements: &str) {
+        let statements = sqlx::AssertSqlSafe(statements.to_owned());
+        run(async {
+            let mut connection = PgConnection::connect(&self.url).await.unwrap();
+            sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+        });
+    }
+
+    /// One value, as a text.
+    #[track_caller]
+    pub fn value(&self, statement: &str) -> String {
+        self.rows(statement)[0][0].clone().unwrap()
+    }
+
     /// Rows, each value as text.
     pub fn rows(&self, statement: &str) -> Vec<Vec<Option<String>>> {
         rows(&self.url, statement)
