@@ -27,9 +27,10 @@ static SCENE: LazyLock<Scene> = LazyLock::new(|| {
     let pem = Algorithm::EdDsa.generate().expect("a key");
     let key = || SigningKey::from_pem(&pem).expect("our own key");
     let revocations = Revocations::new(Duration::from_mins(1), Clock::manual());
-    revocations.publish(HashSet::new(), revocations.now());
+    revocations.publish(HashSet::new(), Timestamp(0), revocations.now());
     let keys = KeySet::new(vec![key()]);
-    let tokens = AccessTokens::new(keys.into(), "https://auth.example".into(), Duration::from_mins(15), revocations);
+    let tokens =
+        AccessTokens::new(keys.into(), "https://auth.example".into(), Duration::from_mins(15), revocations.into());
     Scene { key: key(), tokens }
 });
 

@@ -558,18 +558,13 @@ fn a_route_that_could_not_work_is_a_mistake() {
 fn a_reload_does_not_bring_an_authorization_server() {
     let upstream = Upstream::start();
     let mut gateway = Gateway::start(Settings::file().open(upstream.address, "path = \"/open\""));
-    gateway.expect_error("this section is new, and counts from the next start");
+    gateway.expect_error("oauth: this section is new, and counts from the next start");
     let file = gateway.directory().join("tollgate.toml");
     let text = std::fs::read_to_string(&file).unwrap() + &sections(gateway.directory(), "") + &route("new", "");
     std::fs::write(&file, text.replace("upstream = \"api\"", "upstream = \"fixed\"")).unwrap();
     gateway.signal(rustix::process::Signal::HUP);
-    eventually("it says why not", || {
-        gateway
-            .log()
-            .iter()
-            .any(|line| line.contains("this section is new, and counts from the next start"))
-            .then_some(())
-    });
+    let why = "oauth: this section is new, and counts from the next start";
+    eventually("it says why not", || gateway.log().iter().any(|line| line.contains(why)).then_some(()));
     assert_eq!(gateway.send(&Request::get("/open")).status, 200, "the old routes stay");
     assert_eq!(gateway.send(&Request::get("/new").token("a.b.c")).status, 404);
 }

@@ -125,27 +125,29 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// A file's settings: the old key is in a folder as `current.pem`, and no second use is forgiven.
-fn configured(database: Option<&Database>) -> Server {
-    let folder = tempfile::tempdir().unwrap().keep();
-    let pem = folder.join("current.pem");
+fn configured(database: Option<&Database>) -> (Server, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let pem = folder.path().join("current.pem");
     std::fs::copy(data("rsa.pem"), &pem).unwrap();
     std::fs::set_permissions(&pem, std::fs::Permissions::from_mode(0o600)).unwrap();
     let sections = format!(
-        "[oauth]\npublic_url = \"http://localhost:3000\"\nproduction = false\nsigning_keys = {folder:?}\n\
+        "[oauth]\npublic_url = \"http://localhost:3000\"\nproduction = false\nsigning_keys = {:?}\n\
          [oauth.lifetimes]\nrefresh_retry = \"1s\"\n[oauth.limits]\nrequests = 100000\nchallenges = 100000\n\
-         [[route]]\nname = \"sign-in\"\npath = \"/v1\"\nupstream = \"authorization-server\"\n"
+         [[route]]\nname = \"sign-in\"\npath = \"/v1\"\nupstream = \"authorization-server\"\n",
+        folder.path()
     );
     let settings = Settings::file().with(&sections);
-    prepared(match database {
+    let server = prepared(match database {
         Some(database) => settings.database(&format!("url = \"{}\"", database.url)),
         None => settings,
-    })
+    });
+    (server, folder)
 }
 
 #[test]
 fn of_a_hundred_who_present_it_at_once_one_gets_tokens() {
     let database = Database::fresh();
-    for mut server in [configured(None), configured(Some(&database))] {
+    for (mut server, _keys) in [configured(None), configured(Some(&database))] {
         let old = two_clients();
         let token = old.refresh_token("app", &wallet().address());
         import(&server, &old);
