@@ -195,7 +195,7 @@ impl Watched {
         }
         if let Some(owners) = &self.owners {
             self.observe_cache("owners", owners.statistics());
-            metrics.chain_connected.with_label_values(&["owners"]).set(owners.is_connected().into());
+            metrics.outside.chain_connected.with_label_values(&["owners"]).set(owners.is_connected().into());
         }
         if let Some(revocations) = &self.revocations {
             let (count, age) = revocations.glance();
@@ -244,17 +244,17 @@ impl Watched {
             ("busy", &statistics.busy),
         ] {
             let count = signed(count.load(Ordering::Relaxed));
-            self.metrics.lookups.with_label_values(&[name, outcome]).set(count);
+            self.metrics.outside.lookups.with_label_values(&[name, outcome]).set(count);
         }
         self.observe_calls(name, &statistics.fetches);
     }
 
     fn observe_calls(&self, name: &str, calls: &Calls) {
         for (outcome, count) in outcomes(calls) {
-            self.metrics.lookups.with_label_values(&[name, &*outcome]).set(signed(count));
+            self.metrics.outside.lookups.with_label_values(&[name, &*outcome]).set(signed(count));
         }
         let micros = signed(calls.micros.load(Ordering::Relaxed));
-        self.metrics.lookup_seconds.with_label_values(&[name]).set(seconds(micros));
+        self.metrics.outside.lookup_seconds.with_label_values(&[name]).set(seconds(micros));
     }
 }
 

@@ -4,6 +4,7 @@
 //! public: `conf/grafana.json` and `conf/alerts.yml` use them, and a test compares.
 
 mod oauth;
+mod outside;
 
 use std::sync::Arc;
 
@@ -12,29 +13,21 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-pub use self::oauth::OAuth;
+pub use self::{oauth::OAuth, outside::Outside};
 
 /// All families, and the registry they are in.
 pub struct Metrics {
     registry: Registry,
     /// The authorization server's.
     pub oauth: Arc<OAuth>,
+    /// Of those whom we ask.
+    pub outside: Outside,
     requests: IntCounterVec,
     decision_seconds: HistogramVec,
     upstream_seconds: HistogramVec,
     credits_charged: IntCounterVec,
     /// Refused requests by route and reason.
     pub denials: IntCounterVec,
-    /// Look-ups of facts by dependency (`plans`, `services`, `balances`, `neurons` in no table, `subtensor`, `owners` of hotkeys) and outcome:
-    /// `fresh`, `stale`, `negative`,
-    /// `missing`, `limited`, `remembered` (a failure a moment ago), `busy`, `answered`, and `failed_` with the fault.
-    pub lookups: IntGaugeVec,
-    /// What finished look-ups took together, in seconds, by dependency.
-    pub lookup_seconds: GaugeVec,
-    /// 1 while a node of the chain answers, by who asks it.
-    pub chain_connected: IntGaugeVec,
-    /// Connections to the database by `state`: `used`, `idle`.
-    pub database_connections: IntGaugeVec,
     /// Age of the table of neurons by subnet; without a table, of the gateway.
     pub neurons_age_seconds: GaugeVec,
     /// The block of that table.
@@ -159,7 +152,6 @@ impl Metrics {
     ///
     /// # Errors
     /// When two have the same name.
-    #[expect(clippy::too_many_lines, reason = "a list of families: it has as many lines as there are")]
     pub fn new() -> anyhow::Result<Arc<Self>> {
         let declared = Declared { registry: Registry::new() };
         let build =
@@ -167,6 +159,7 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Arc::new(Self {
             oauth: Arc::new(OAuth::declare(&declared)?),
+            outside: Outside::declare(&declared)?,
             requests: declared.counters("tollgate_requests_total", "Answered requests.", &["route", "status"])?,
             decision_seconds: declared.histograms(
                 "tollgate_decision_seconds",
@@ -180,25 +173,6 @@ impl Metrics {
             )?,
             credits_charged: declared.counters("tollgate_credits_charged_total", "Credits charged.", &["route"])?,
             denials: declared.counters("tollgate_denials_total", "Refused requests.", &["route", "reason"])?,
-            lookups: declared.gauges(
-                "tollgate_lookups",
-                "Look-ups of facts since the start, by what came of them.",
-                &["dependency", "outcome"],
-            )?,
-            lookup_seconds: declared.family(GaugeVec::new(
-                Opts::new("tollgate_lookup_seconds", "What look-ups took together since the start."),
-                &["dependency"],
-            ))?,
-            chain_connected: declared.gauges(
-                "tollgate_chain_connected",
-                "1 while a node of the chain answers.",
-                &["dependency"],
-            )?,
-            database_connections: declared.gauges(
-                "tollgate_database_connections",
-                "Connections to the database.",
-                &["state"],
-            )?,
             neurons_age_seconds: declared.family(GaugeVec::new(
                 Opts::new("tollgate_neurons_age_seconds", "Age of the table of neurons."),
                 &["netuid"],
@@ -310,10 +284,10 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.route("x").answered(200);
         metrics.denials.with_label_values(&["x", "y"]).inc();
-        metrics.lookups.with_label_values(&["x", "y"]).inc();
-        metrics.lookup_seconds.with_label_values(&["x"]).set(1.0);
-        metrics.chain_connected.with_label_values(&["x"]).inc();
-        metrics.database_connections.with_label_values(&["x"]).inc();
+        metrics.outside.lookups.with_label_values(&["x", "y"]).inc();
+        metrics.outside.lookup_seconds.with_label_values(&["x"]).set(1.0);
+        metrics.outside.chain_connected.with_label_values(&["x"]).inc();
+        metrics.outside.database_connections.with_label_values(&["x"]).inc();
         metrics.oauth.events.with_label_values(&["x"; 5]).inc();
         metrics.oauth.scopes.with_label_values(&["x", "y"]).inc();
         metrics.oauth.limited.with_label_values(&["x"]).inc();

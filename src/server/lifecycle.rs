@@ -250,7 +250,7 @@ pub async fn watch_database(store: Store, metrics: Arc<Metrics>) {
         tick.tick().await;
         let (used, idle) = store.connections();
         for (state, number) in [("used", used), ("idle", idle)] {
-            metrics.database_connections.with_label_values(&[state]).set(number.into());
+            metrics.outside.database_connections.with_label_values(&[state]).set(number.into());
         }
     }
 }
