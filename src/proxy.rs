@@ -6,6 +6,7 @@
 
 mod answer;
 pub mod context;
+mod cors;
 pub mod credentials;
 pub mod front;
 pub mod headers;
@@ -140,7 +141,7 @@ impl Gateway {
         if route.config.target == RouteTarget::AuthorizationServer {
             return Ok(Verdict::Local);
         }
-        if route.config.cors.is_some() && respond::is_preflight(request) {
+        if route.config.cors.is_some() && cors::is_preflight(request) {
             return Ok(Verdict::Preflight);
         }
         if content_length(&request.headers).is_some_and(|length| length > route.config.max_body_bytes) {
@@ -286,7 +287,7 @@ impl ProxyHttp for Gateway {
             },
             Ok(Verdict::Preflight) => {
                 if let Some(cors) = cors {
-                    respond::preflight(session, cors).await?;
+                    cors::preflight(session, cors).await?;
                 }
                 Ok(true)
             }
@@ -382,7 +383,7 @@ impl ProxyHttp for Gateway {
         let ends_here = has_no_body(&request.method, response);
         headers::to_client(response, route.config.hide_credits_header);
         if let Some(cors) = &route.config.cors {
-            respond::expose_to_pages(response, request, cors)?;
+            cors::expose_to_pages(response, request, cors)?;
         }
         if ctx.meter.is_some() {
             response.insert_header("X-Request-Id", ctx.id_text(&mut [0; 36]))?;
