@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use alloy::primitives::{Address, Bytes, eip191_hash_message, hex};
 use serde_json::{Value, json};
 use tollgate::{
     chain::{
@@ -16,6 +17,11 @@ use tollgate::{
     model::{address::EvmAddress, credits::Credits, did::Did},
 };
 use url::Url;
+
+use crate::support::{
+    gateway::{Gateway, Settings},
+    oauth::Server,
+};
 
 /// A contract with `balanceOf(address,uint256)`; any other call stores its third word as the balance of the first
 /// (holder) and the second (id). Balances are kept at holder xor id. `balanceOf` of nobody reverts, as ERC-1155 does.
@@ -134,10 +140,7 @@ const DEPLOYER: &str = "0x4e59b44847b379578588920ca78fbf26c0b4956c";
 
 #[tokio::test]
 async fn contracts_say_which_signatures_are_theirs() {
-    use alloy::{
-        primitives::{Address, Bytes},
-        sol_types::SolValue as _,
-    };
+    use alloy::sol_types::SolValue as _;
     let _ = rustls::crypto::ring::default_provider().install_default();
     let anvil = Anvil::start();
     let receipt = anvil.send(json!({"data": format!("0x{WALLET}")})).await;
@@ -155,7 +158,7 @@ async fn contracts_say_which_signatures_are_theirs() {
     assert_eq!(accepts(wallet, signed, &vec![0x5a; 20_000]).await, Ok(false), "too long to be asked for");
 
     // ERC-6492: not deployed yet.
-    let code = alloy::hex::decode(WALLET).unwrap();
+    let code = hex::decode(WALLET).unwrap();
     let deployer: Address = DEPLOYER.parse().unwrap();
     let salt = [7; 32];
     let address = deployer.create2_from_code(salt, &code);
@@ -188,4 +191,39 @@ async fn contracts_say_which_signatures_are_theirs() {
 
     drop(anvil);
     assert_eq!(accepts(wallet, signed, &signed).await.unwrap_err().fault, Fault::Transport, "nobody knows");
+}
+
+/// Whoever may sign for a contract signs in as it, and nobody else does; while the node is away nobody knows.
+#[tokio::test]
+async fn a_contract_signs_in() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let anvil = Anvil::start();
+    let receipt = anvil.send(json!({"data": format!("0x{WALLET}")})).await;
+    let wallet: EvmAddress = receipt["contractAddress"].as_str().unwrap().parse().unwrap();
+    let keys = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::prepare(Settings::file().with(&format!(
+        "[chain]\nrpc = \"{}\"\n[oauth]\npublic_url = \"http://localhost:3000\"\nproduction = false\nsigning_keys = {:?}\n\
+         [oauth.limits]\nchallenges = 1000\n[[route]]\nname = \"sign-in\"\nupstream = \"authorization-server\"\n",
+        anvil.url,
+        keys.path()
+    )));
+    gateway.cli(&["key", "generate", "--algorithm", "ES256"]);
+    gateway.launch();
+    gateway.ready();
+    let server = Server { gateway, database: None };
+
+    let answer = |address: EvmAddress, sign: &dyn Fn(&str) -> Vec<u8>| {
+        let address = address.checksummed();
+        let challenge = server.post_json("/v1/auth/challenge", &json!({ "address": address })).json();
+        let nonce = challenge["nonce"].as_str().unwrap();
+        let signature = hex::encode_prefixed(sign(nonce));
+        let body = json!({ "nonce": nonce, "address": address, "signature": signature });
+        server.post_json("/v1/auth/verify", &body).status
+    };
+    let digest = |text: &str| eip191_hash_message(text).to_vec();
+    assert_eq!(answer(wallet, &digest), 200);
+    assert_eq!(answer(wallet, &|_| vec![0x5b; 32]), 401, "the contract says no");
+    assert_eq!(answer(EvmAddress([9; 20]), &digest), 401, "there is no contract");
+    drop(anvil);
+    assert_eq!(answer(wallet, &digest), 503);
 }
