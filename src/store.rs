@@ -83,6 +83,9 @@ pub enum StoreError {
     /// The options contradict each other.
     #[error("{0}")]
     Options(&'static str),
+    /// An event, or a batch of them, that can never be written.
+    #[error("{0}")]
+    InvalidEvent(String),
     /// A row holds what this version cannot read.
     #[error("a row of {table} cannot be read: {error}")]
     Unreadable {
@@ -245,7 +248,7 @@ impl StoreError {
                 sqlx::Error::Database(error) => error.code().is_some_and(|code| is_passing(&code)),
                 _ => false,
             },
-            Self::Migration(_) | Self::Options(_) | Self::Unreadable { .. } => false,
+            Self::Migration(_) | Self::Options(_) | Self::InvalidEvent(_) | Self::Unreadable { .. } => false,
         }
     }
 
@@ -253,7 +256,7 @@ impl StoreError {
     #[must_use]
     pub fn is_data(&self) -> bool {
         match self {
-            Self::Database(sqlx::Error::Encode(_)) => true,
+            Self::InvalidEvent(_) | Self::Database(sqlx::Error::Encode(_)) => true,
             // SQLite has no code of its own for a sum that does not fit.
             Self::Database(sqlx::Error::Database(error)) => {
                 error.code().is_some_and(|code| is_about_data(&code)) || error.message() == "integer overflow"
@@ -452,7 +455,7 @@ impl Store {
     pub async fn sum_usage(&self, by: GroupBy, filter: &UsageFilter) -> Result<Vec<UsageSum>> {
         let mut sums = match self {
             Self::Postgres(database) => database.limited(postgres::usage::sum(database, by, filter)).await,
-            Self::Sqlite(database) => database.limited(sqlite::usage::sum(database, by, filter)).await,
+            Self::Sqlite(database) => database.limited(sqlite::usage::sum_by(database, by, filter)).await,
         }?;
         match by {
             GroupBy::Day => sums.sort_by(|a, b| a.key.cmp(&b.key)),
@@ -518,7 +521,8 @@ impl Store {
     }
 
     /// Removes usage from before `before_micros` that nobody needs any more: its charge is burned or was nothing, and
-    /// it is reported. At most `limit` rows, so that no transaction grows long; says how many.
+    /// it is reported. At most `limit` rows are touched, so that no transaction grows long, each of which is an event in
+    /// Postgres and thousands in `SQLite`. Says how many events it was: none are left when it says none.
     ///
     /// `before_micros` must be older than anything a spool may still hold: an event that is delivered again after its
     /// row is gone is charged again.

@@ -279,8 +279,15 @@ async fn keep_house(store: Store, retention: Option<Duration>, access_tables: bo
         if let Some(retention) = retention {
             let micros = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
             let before = clock::now_micros().saturating_sub(micros);
-            if let Err(error) = store.delete_usage_before(before, HOUSEKEEPING_ROWS).await {
-                tracing::debug!(%error, "old usage cannot be deleted");
+            loop {
+                match store.delete_usage_before(before, HOUSEKEEPING_ROWS).await {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, "old usage cannot be deleted");
+                        break;
+                    }
+                }
             }
         }
     }

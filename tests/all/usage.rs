@@ -41,6 +41,7 @@ fn quick() -> WriterOptions {
     WriterOptions {
         batch: 50,
         linger: Duration::from_millis(2),
+        pace: Duration::ZERO,
         least_patience: Duration::from_millis(5),
         most_patience: Duration::from_millis(20),
         drain: Duration::from_secs(10),
