@@ -203,7 +203,7 @@ pub struct ReportJob {
 pub struct Rejected {
     /// Its number.
     pub id: i64,
-    /// The record as it was in the spool.
+    /// The event as JSON. A record that nobody could read: its text, or its bytes in hexadecimal.
     pub raw: String,
     /// Why.
     pub error: String,
@@ -364,13 +364,13 @@ impl Store {
         }
     }
 
-    /// Sets an event aside that the store cannot take, for a person to look at: `raw` is the record as it was in the
-    /// spool, `error` says why. The same record is set aside once.
+    /// Sets an event aside that the store cannot take, for a person to look at: `raw` is the event as JSON, or else what
+    /// the spool had; `error` says why. The same event is set aside once.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn reject_usage(&self, raw: &[u8], error: &str) -> Result<()> {
-        let raw = without_nul(&String::from_utf8_lossy(raw)).into_owned();
+    pub async fn reject_usage(&self, raw: &str, error: &str) -> Result<()> {
+        let raw = without_nul(raw);
         let error = without_nul(error);
         match self {
             Self::Postgres(database) => database.limited(postgres::rejected::insert(database, &raw, &error)).await,

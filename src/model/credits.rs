@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use minicbor::{
+    Decoder, Encoder, decode,
+    encode::{self, Write},
+};
+
 use super::address::EvmAddress;
 
 /// An amount of credits: whole, never negative, and at most `i64::MAX`, so that it fits every database's integer.
@@ -55,6 +60,18 @@ impl Credits {
 impl fmt::Display for Credits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl<C> minicbor::Encode<C> for Credits {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.u64(self.0)?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for Credits {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        d.u64().map(Self::new)
     }
 }
 

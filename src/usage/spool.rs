@@ -14,6 +14,7 @@ mod keeper;
 mod segment;
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     fs::File,
     io,
@@ -30,7 +31,7 @@ use rustix::fs::FlockOperation;
 use tokio::sync::{Notify, watch};
 
 use self::{keeper::Keeper, segment::Segment};
-use crate::model::usage::UsageEvent;
+use crate::model::{address::hex_text, usage::UsageEvent};
 
 /// How a spool is kept.
 #[derive(Clone, Debug)]
@@ -439,6 +440,17 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.inner.slots.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl Unreadable {
+    /// For a person: text as it is, and everything else in hexadecimal.
+    #[must_use]
+    pub fn text(&self) -> Cow<'_, str> {
+        match std::str::from_utf8(&self.payload) {
+            Ok(text) => text.into(),
+            Err(_) => hex_text(&mut vec![0; self.payload.len().saturating_mul(2)], "", &self.payload).to_owned().into(),
+        }
     }
 }
 

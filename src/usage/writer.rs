@@ -201,7 +201,7 @@ impl Writer {
         let (spool, most) = (self.spool.clone(), self.options.batch);
         let batch = tokio::task::spawn_blocking(move || spool.next_batch(most)).await??;
         for record in &batch.unreadable {
-            self.reject(&record.payload, &record.error).await?;
+            self.reject(&record.text(), &record.error).await?;
         }
         let _gate = self.gate.write().await;
         self.write(&batch, settled).await?;
@@ -223,9 +223,7 @@ impl Writer {
                 }
                 Err(error) if error.is_data() => {
                     if let [event] = events {
-                        let mut raw = Vec::new();
-                        event.encode(&mut raw);
-                        self.reject(&raw, &error.to_string()).await?;
+                        self.reject(&event.to_json(), &error.to_string()).await?;
                     } else {
                         let (first, second) = events.split_at(events.len() / 2);
                         pending.extend([second, first]);
@@ -239,7 +237,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn reject(&self, raw: &[u8], error: &str) -> Result<(), StoreError> {
+    async fn reject(&self, raw: &str, error: &str) -> Result<(), StoreError> {
         self.store.reject_usage(raw, error).await?;
         self.stats.rejected.fetch_add(1, Ordering::Relaxed);
         tracing::error!(%error, "a usage event cannot be written and was set aside in usage_rejected: it is not charged");

@@ -399,14 +399,11 @@ async fn a_poisoned_event_is_the_fault_of_the_data_and_takes_nothing_with_it() {
             assert_eq!(balance(store).await, None);
         }
         for _ in 0..2 {
-            store.reject_usage(b"{\"a\":\"\0\xff\"}", "the error").await.unwrap();
+            store.reject_usage("{\"a\":\"\0\"}", "the error").await.unwrap();
         }
         let rejected = store.rejected_usage(10).await.unwrap();
         assert_eq!(rejected.len(), 1, "the same record once");
-        assert_eq!(
-            (rejected[0].raw.as_str(), rejected[0].error.as_str()),
-            ("{\"a\":\"\u{fffd}\u{fffd}\"}", "the error")
-        );
+        assert_eq!((rejected[0].raw.as_str(), rejected[0].error.as_str()), ("{\"a\":\"\u{fffd}\"}", "the error"));
     }
 }
 

@@ -116,8 +116,9 @@ fn whoever_was_promised_room_finds_it_from_any_thread_and_nobody_else_is_let_in(
     // As large as they come, so that every promise is used to the full.
     let large = |number| UsageEvent {
         endpoint: "x".repeat(10_000).into(),
-        owner: "o".repeat(900).into(),
-        user_id: "u".repeat(900).into(),
+        owner: "o".repeat(1024).into(),
+        user_id: "u".repeat(1024).into(),
+        method: "m".repeat(750).into(),
         ..sample(number)
     };
     let mut reserved = Vec::new();
@@ -194,8 +195,7 @@ fn many_threads_lose_nothing() {
 fn an_event_too_long_for_a_record_is_cut_and_keeps_what_it_charges() {
     let directory = tempfile::tempdir().unwrap();
     let spool = Spool::open(&options(directory.path())).unwrap();
-    // Control characters become six bytes each in JSON.
-    for text in ["é".repeat(5000), "\u{1}".repeat(5000), "\"".repeat(3000)] {
+    for text in ["é".repeat(5000), "\u{1}".repeat(5000), "x".repeat(1024)] {
         let long = UsageEvent {
             endpoint: text.as_str().into(),
             owner: text.as_str().into(),
@@ -264,6 +264,9 @@ fn a_record_of_a_version_too_far_away_is_handed_over_as_it_is() {
     let spool = Spool::open(&options(directory.path())).unwrap();
     let batch = spool.next_batch(10).unwrap();
     assert_eq!((batch.events.len(), batch.unreadable[0].payload.as_slice()), (0, b"{\"v\":9}".as_slice()));
+    assert_eq!(batch.unreadable[0].text(), "{\"v\":9}");
+    let binary = Unreadable { payload: vec![0x81, 0x01, 0xff], error: String::new() };
+    assert_eq!(binary.text(), "8101ff");
     spool.ack(batch);
     assert!(spool.recovered_drained());
 }
