@@ -23,7 +23,7 @@ create index usage_batch_began on usage_batch (began, last_event);
 create index usage_batch_last_at on usage_batch (last_at);
 
 -- What accounts owe on chain: the sum of what was charged and not burned.
-create table usage_unburned (
+create table unburned_credit (
     contract text    not null,
     plan     text    not null,
     holder   text    not null,

@@ -523,7 +523,9 @@ async fn rows_of_an_earlier_version_become_batches() {
     let store = &fixture.store;
     let file = fixture.directory.as_ref().unwrap().path().join("new/tollgate.db");
     let mut connection = sqlx::SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
-    for (number, source, contract, burn) in [(1, "chain", Some(EvmAddress([0xc0; 20])), None), (2, "local", None, Some("local"))] {
+    for (number, source, contract, burn) in
+        [(1, "chain", Some(EvmAddress([0xc0; 20])), None), (2, "local", None, Some("local"))]
+    {
         sqlx::query(
             "insert into usage (event_id, occurred_at, recorded_at, request_id, route, listener, service, plan, holder, user_id, owner,
                                 endpoint, method, status, upstream_status, reported, charged, source, contract,

@@ -18,7 +18,7 @@ pub async fn snapshot(database: &Database, source: &CreditSource, plan: &Did, ho
     let row = sqlx::query(
         "
         select (select balance from credit_balance where plan = $1 and holder = $2 and $3 = 'local') as balance,
-               (select credits from usage_unburned where plan = $1 and holder = $2 and contract = $4) as unburned
+               (select credits from unburned_credit where plan = $1 and holder = $2 and contract = $4) as unburned
         ",
     )
     .bind(plan.to_string())

@@ -46,12 +46,14 @@ pub async fn done(database: &Database, events: &[Uuid]) -> Result<()> {
 }
 
 pub async fn failed(database: &Database, events: &[Uuid], retry_at_micros: Option<i64>, error: &str) -> Result<()> {
-    sqlx::query("update usage_report_queue set due_at = $2, error = $3 where event_id in (select value from json_each($1))")
-        .bind(list(events))
-        .bind(retry_at_micros)
-        .bind(error)
-        .execute(&database.write)
-        .await?;
+    sqlx::query(
+        "update usage_report_queue set due_at = $2, error = $3 where event_id in (select value from json_each($1))",
+    )
+    .bind(list(events))
+    .bind(retry_at_micros)
+    .bind(error)
+    .execute(&database.write)
+    .await?;
     Ok(())
 }
 

@@ -174,13 +174,13 @@ async fn owe(
         .collect();
     sqlx::query(
         "
-        insert into usage_unburned (contract, plan, holder, credits)
+        insert into unburned_credit (contract, plan, holder, credits)
         select value ->> 0, value ->> 1, value ->> 2, value ->> 3
           from json_each($1)
          where true
             on conflict (contract, plan, holder) do update
-           set credits = case when usage_unburned.credits > 9223372036854775807 - excluded.credits then 9223372036854775807
-                              else usage_unburned.credits + excluded.credits end
+           set credits = case when unburned_credit.credits > 9223372036854775807 - excluded.credits then 9223372036854775807
+                              else unburned_credit.credits + excluded.credits end
         ",
     )
     .bind(serde_json::Value::from(unburned).to_string())
@@ -212,7 +212,6 @@ async fn queue_reports(connection: &mut SqliteConnection, events: &[&UsageEvent]
 
 /// What is read of a row.
 struct Stored {
-    id: i64,
     recorded_at: i64,
     owed: bool,
     events: Vec<UsageEvent>,
@@ -221,7 +220,6 @@ struct Stored {
 impl Stored {
     fn of(row: &SqliteRow) -> Result<Self> {
         Ok(Self {
-            id: row.try_get("id")?,
             recorded_at: row.try_get("recorded_at")?,
             owed: row.try_get("owed")?,
             events: unpack(row.try_get("records")?)?,
@@ -235,7 +233,7 @@ impl Stored {
 
 /// Rows that may have events of this time, the latest first.
 const BETWEEN: &str = "
-    select id, recorded_at, owed, last_at, records
+    select recorded_at, owed, last_at, records
       from usage_batch
      where ($1 is null or last_at >= $1) and ($2 is null or first_at < $2)
      order by last_at desc
@@ -253,8 +251,7 @@ fn wanted(filter: &UsageFilter, event: &UsageEvent) -> bool {
 pub async fn list(database: &Database, filter: &UsageFilter, limit: u32) -> Result<Vec<UsageRow>> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut latest = Latest { rows: Vec::new(), limit };
-    let mut batches =
-        sqlx::query(BETWEEN).bind(filter.since_micros).bind(filter.until_micros).fetch(&database.read);
+    let mut batches = sqlx::query(BETWEEN).bind(filter.since_micros).bind(filter.until_micros).fetch(&database.read);
     while let Some(batch) = batches.try_next().await? {
         if latest.begin().is_some_and(|begin| batch.get::<i64, _>("last_at") < begin) {
             break;
@@ -286,7 +283,7 @@ impl Latest {
 pub async fn show(database: &Database, id: &str) -> Result<Vec<UsageRow>> {
     if let Ok(id) = Uuid::try_parse(id) {
         let mut batches = sqlx::query(
-            "select id, recorded_at, owed, event_ids, records from usage_batch where began = $1 and last_event >= $2",
+            "select recorded_at, owed, event_ids, records from usage_batch where began = $1 and last_event >= $2",
         )
         .bind(began(id))
         .bind(id.as_bytes().as_slice())
@@ -341,8 +338,7 @@ impl Key {
 
 pub async fn sum_by(database: &Database, by: GroupBy, filter: &UsageFilter) -> Result<Vec<UsageSum>> {
     let mut sums: BTreeMap<Key, UsageSum> = BTreeMap::new();
-    let mut batches =
-        sqlx::query(BETWEEN).bind(filter.since_micros).bind(filter.until_micros).fetch(&database.read);
+    let mut batches = sqlx::query(BETWEEN).bind(filter.since_micros).bind(filter.until_micros).fetch(&database.read);
     while let Some(batch) = batches.try_next().await? {
         let batch = Stored::of(&batch)?;
         for event in batch.events.iter().filter(|event| wanted(filter, event)) {
@@ -388,7 +384,7 @@ pub async fn delete_before(database: &Database, before_micros: i64, limit: u32) 
 
 /// Removes the old events of a row; says how many.
 async fn shorten(connection: &mut SqliteConnection, id: i64, before_micros: i64) -> Result<usize> {
-    let row = sqlx::query("select id, recorded_at, owed, last_at, event_ids, records from usage_batch where id = $1")
+    let row = sqlx::query("select recorded_at, owed, last_at, event_ids, records from usage_batch where id = $1")
         .bind(id)
         .fetch_one(&mut *connection)
         .await?;

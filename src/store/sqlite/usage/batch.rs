@@ -64,7 +64,8 @@ impl Batch {
 
 /// What [`Batch::pack`] packed.
 pub fn unpack(records: &[u8]) -> Result<Vec<UsageEvent>> {
-    let unreadable = |error: &dyn std::fmt::Display| StoreError::Unreadable { table: "usage_batch", error: error.to_string() };
+    let unreadable =
+        |error: &dyn std::fmt::Display| StoreError::Unreadable { table: "usage_batch", error: error.to_string() };
     let mut sequence = Vec::new();
     FrameDecoder::new(records).read_to_end(&mut sequence).map_err(|error| unreadable(&error))?;
     UsageEvent::decode_sequence(&sequence).map_err(|error| unreadable(&error))

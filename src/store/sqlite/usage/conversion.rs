@@ -68,10 +68,7 @@ async fn some(connection: &mut SqliteConnection) -> Result<usize> {
     }
     if let Some(last) = rows.last() {
         let last = last.event.event_id.to_string();
-        for statement in [
-            "delete from usage_report where event_id <= $1",
-            "delete from usage where event_id <= $1",
-        ] {
+        for statement in ["delete from usage_report where event_id <= $1", "delete from usage where event_id <= $1"] {
             sqlx::query(statement).bind(&last).execute(&mut *connection).await?;
         }
     }
