@@ -34,7 +34,7 @@ pub async fn append(database: &Database, events: &[UsageEvent]) -> Result<Append
 
     let mut transaction = database.write.begin_with("begin immediate").await?;
     let mut new = Vec::with_capacity(sorted.len());
-    for together in sorted.chunk_by(began_together) {
+    for together in by_beginning(&sorted) {
         let known = known(&mut transaction, together).await?;
         new.extend(together.iter().copied().filter(|event| !known.contains(&event.event_id)));
     }
@@ -50,8 +50,9 @@ pub async fn append(database: &Database, events: &[UsageEvent]) -> Result<Append
     Ok(Appended::of(events.len(), new.len()))
 }
 
-fn began_together(one: &&UsageEvent, other: &&UsageEvent) -> bool {
-    began(one.event_id) == began(other.event_id)
+/// Splits events, in the order of their ids, into those that began together.
+fn by_beginning<'a, 'b>(events: &'a [&'b UsageEvent]) -> impl Iterator<Item = &'a [&'b UsageEvent]> {
+    events.chunk_by(|one, other| began(one.event_id) == began(other.event_id))
 }
 
 /// What constraints say of the rows in Postgres.
@@ -80,7 +81,7 @@ async fn known(connection: &mut SqliteConnection, events: &[&UsageEvent]) -> Res
 
 /// Makes rows of events that are in the order of their ids.
 async fn insert(connection: &mut SqliteConnection, events: &[&UsageEvent], recorded_at: i64) -> Result<()> {
-    for together in events.chunk_by(began_together) {
+    for together in by_beginning(events) {
         let (owed, settled): (Vec<_>, Vec<_>) = together.iter().partition(|event| owed(event));
         for events in [owed, settled] {
             let Some(batch) = Batch::pack(&events)? else { continue };
