@@ -179,6 +179,17 @@ pub enum CreditSource {
     },
 }
 
+impl CreditSource {
+    /// The token contract, where there is one.
+    #[must_use]
+    pub fn contract(self) -> Option<EvmAddress> {
+        match self {
+            Self::Local => None,
+            Self::Chain { contract } => Some(contract),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

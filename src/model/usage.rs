@@ -8,7 +8,7 @@ use std::sync::Arc;
 use minicbor::Decoder;
 use uuid::Uuid;
 
-use self::record::Record;
+pub use self::record::{Parts, Record};
 use super::{
     address::EvmAddress,
     credits::{CreditSource, Credits},
@@ -77,7 +77,13 @@ impl UsageEvent {
     /// Appends the event as one CBOR array. Fields this version does not know are ignored by [`Self::decode`] and
     /// fields it misses have defaults, so neighbouring versions read each other's spool.
     pub fn encode(&self, into: &mut Vec<u8>) {
-        Record::from(self).write(into);
+        self.record().encode_into(into);
+    }
+
+    /// Its fields, as they are written.
+    #[must_use]
+    pub fn record(&self) -> Record<'_> {
+        self.into()
     }
 
     /// Reads what [`Self::encode`] wrote, or the JSON of an earlier version.
@@ -98,7 +104,7 @@ impl UsageEvent {
             return Ok(json::read(bytes)?);
         }
         let mut decoder = Decoder::new(bytes);
-        let event = decoder.decode::<Record<'_>>()?.event(before);
+        let event = Record::read(&mut decoder)?.event(before);
         if decoder.position() == bytes.len() { Ok(event) } else { Err(NotAnEvent::More) }
     }
 
@@ -110,7 +116,7 @@ impl UsageEvent {
         let mut events = Vec::new();
         let mut decoder = Decoder::new(bytes);
         while decoder.position() < bytes.len() {
-            let event = decoder.decode::<Record<'_>>()?.event(events.last());
+            let event = Record::read(&mut decoder)?.event(events.last());
             if events.is_empty() {
                 // They are about the same size.
                 events.reserve_exact(bytes.len().div_ceil(decoder.position()));
@@ -124,28 +130,6 @@ impl UsageEvent {
     #[must_use]
     pub fn to_json(&self) -> String {
         json::write(self)
-    }
-
-    /// The same event with every text cut to `limit` bytes: what remains when a hostile path does not fit the spool.
-    #[must_use]
-    pub(crate) fn cut(&self, limit: usize) -> Self {
-        let cut = |text: &str| -> String {
-            let mut end = limit.min(text.len());
-            while !text.is_char_boundary(end) {
-                end = end.saturating_sub(1);
-            }
-            text.get(..end).unwrap_or_default().to_owned()
-        };
-        Self {
-            request_id: cut(&self.request_id).into(),
-            route: cut(&self.route).into(),
-            listener: self.listener.as_deref().map(|listener| cut(listener).into()),
-            user_id: cut(&self.user_id).into(),
-            owner: cut(&self.owner).into(),
-            endpoint: cut(&self.endpoint).into(),
-            method: cut(&self.method).into(),
-            ..self.clone()
-        }
     }
 }
 

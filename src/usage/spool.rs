@@ -26,12 +26,16 @@ use std::{
     time::Duration,
 };
 
+use minicbor::Encode;
 use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 use tokio::sync::{Notify, watch};
 
 use self::{keeper::Keeper, segment::Segment};
-use crate::model::{address::hex_text, usage::UsageEvent};
+use crate::model::{
+    address::hex_text,
+    usage::{Record, UsageEvent},
+};
 
 /// How a spool is kept.
 #[derive(Clone, Debug)]
@@ -301,7 +305,7 @@ impl Spool {
     ///
     /// # Errors
     /// As [`Self::reserve`] and [`Reservation::append`].
-    pub fn append(&self, event: &UsageEvent) -> Result<(), SpoolError> {
+    pub fn append<E: Encode<()>>(&self, event: &Record<'_, E>) -> Result<(), SpoolError> {
         self.reserve()?.append(event)
     }
 
@@ -431,7 +435,7 @@ impl Reservation {
     ///
     /// # Errors
     /// When the disk fails: the event is lost unless the caller keeps it, and is counted as dropped.
-    pub fn append(self, event: &UsageEvent) -> Result<(), SpoolError> {
+    pub fn append<E: Encode<()>>(self, event: &Record<'_, E>) -> Result<(), SpoolError> {
         self.inner.append(event)
         // The promise is given back by `drop`; the room that was used was taken from `slots` by `append`.
     }

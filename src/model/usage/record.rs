@@ -5,15 +5,20 @@
 
 use std::sync::Arc;
 
-use minicbor::{Decode, Encode};
+use minicbor::{
+    Decode, Decoder, Encode, Encoder,
+    encode::{Error, Write},
+};
 use uuid::Uuid;
 
 use super::{CreditSource, UsageEvent};
 use crate::model::{address::EvmAddress, credits::Credits, did::Did};
 
-/// The fields of [`UsageEvent`], borrowed from wherever they are.
+/// The fields of a [`UsageEvent`], which says what they mean, borrowed from wherever they are: what the request path
+/// writes to the spool. `E` is the endpoint, as one text or as [`Parts`].
 #[derive(Clone, Copy, Debug, Encode, Decode)]
-pub struct Record<'a> {
+#[expect(missing_docs, reason = "as in UsageEvent")]
+pub struct Record<'a, E = &'a str> {
     #[cbor(n(0), with = "uuid_bytes")]
     pub event_id: Uuid,
     #[n(1)]
@@ -36,7 +41,7 @@ pub struct Record<'a> {
     #[n(9)]
     pub method: &'a str,
     #[n(10)]
-    pub endpoint: &'a str,
+    pub endpoint: E,
     #[n(11)]
     pub route: &'a str,
     #[n(12)]
@@ -54,6 +59,18 @@ pub struct Record<'a> {
     /// Where the credits are on chain. None: they are our own.
     #[n(18)]
     pub contract: Option<EvmAddress>,
+}
+
+/// A text in parts, written as one.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a>(pub [&'a str; 4]);
+
+impl<C> Encode<C> for Parts<'_> {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), Error<W::Error>> {
+        let length = self.0.iter().fold(0_u64, |length, part| length.saturating_add(part.len() as u64));
+        e.str_len(length)?;
+        self.0.iter().try_for_each(|part| e.writer_mut().write_all(part.as_bytes()).map_err(Error::write))
+    }
 }
 
 impl<'a> From<&'a UsageEvent> for Record<'a> {
@@ -79,24 +96,47 @@ impl<'a> From<&'a UsageEvent> for Record<'a> {
             holder: event.holder,
             user_id: &event.user_id,
             owner: &event.owner,
-            contract: match event.source {
-                CreditSource::Local => None,
-                CreditSource::Chain { contract } => Some(contract),
-            },
+            contract: event.source.contract(),
         }
     }
 }
 
-impl Record<'_> {
+impl<E: Encode<()>> Record<'_, E> {
     /// Appends the record.
-    pub fn write(&self, to: &mut Vec<u8>) {
+    pub fn encode_into(&self, to: &mut Vec<u8>) {
         // Memory takes everything, and no field here refuses to be written.
         let written = minicbor::encode(self, to);
         debug_assert!(written.is_ok(), "{written:?}");
     }
+}
+
+impl<'a> Record<'a> {
+    /// Reads the first record.
+    ///
+    /// # Errors
+    /// When the bytes begin with something else.
+    pub fn read(decoder: &mut Decoder<'a>) -> Result<Self, minicbor::decode::Error> {
+        decoder.decode()
+    }
+
+    /// The same with every text cut to `limit` bytes: what remains when a hostile path does not fit the spool.
+    #[must_use]
+    pub(crate) fn cut(self, limit: usize) -> Self {
+        let cut = |text: &'a str| text.get(..text.floor_char_boundary(limit)).unwrap_or_default();
+        Self {
+            request_id: self.request_id.map(cut),
+            method: cut(self.method),
+            endpoint: cut(self.endpoint),
+            route: cut(self.route),
+            listener: self.listener.map(cut),
+            user_id: cut(self.user_id),
+            owner: cut(self.owner),
+            ..self
+        }
+    }
 
     /// The event, sharing texts with the one before.
-    pub fn event(self, before: Option<&UsageEvent>) -> UsageEvent {
+    pub(super) fn event(self, before: Option<&UsageEvent>) -> UsageEvent {
         let shared = |text: &str, known: fn(&UsageEvent) -> Option<&Arc<str>>| match before.and_then(known) {
             Some(known) if **known == *text => Arc::clone(known),
             _ => text.into(),
