@@ -45,13 +45,14 @@ impl<'a> Authorization<'a> {
     pub fn token(&self) -> Result<Option<&'a str>, Denial> {
         let malformed = Denial::InvalidCredential("malformed_authorization");
         let Some(value) = self.text()? else { return Ok(None) };
-        let mut words = value.split(' ');
-        match (words.next(), words.next()) {
+        let (word, rest) = first_word(value);
+        let token = match rest.map(first_word) {
             // Every token that exists has dots, and no scheme has: without them this is a scheme that lost its token.
-            (Some(only), None) if only.contains('.') => Ok(Some(only)),
-            (Some(scheme), Some(token)) if !scheme.is_empty() && !token.is_empty() => Ok(Some(token)),
-            _ => Err(malformed),
-        }
+            None if word.contains('.') => word,
+            Some((token, _)) if !word.is_empty() && !token.is_empty() => token,
+            _ => return Err(malformed),
+        };
+        Ok(Some(token))
     }
 
     /// The token of `Bearer` credentials (RFC 6750 section 2.1), whose scheme may be written in any case.
@@ -80,6 +81,14 @@ impl<'a> Authorization<'a> {
         let visible = value.iter().fold(true, |visible, byte| visible & matches!(byte, b' '..=b'~'));
         let text = std::str::from_utf8(value).ok().filter(|_| visible);
         text.map(Some).ok_or(Denial::InvalidCredential("malformed_authorization"))
+    }
+}
+
+/// What stands before a space, and what follows it, if there is one. A token is long: this looks at many bytes at once.
+fn first_word(text: &str) -> (&str, Option<&str>) {
+    match memchr::memchr(b' ', text.as_bytes()).and_then(|space| text.split_at_checked(space)) {
+        Some((word, rest)) => (word, rest.strip_prefix(' ')),
+        None => (text, None),
     }
 }
 

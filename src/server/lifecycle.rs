@@ -33,6 +33,7 @@ use crate::{
     metrics::{self, Metrics},
     model::{
         clock::{self, Timestamp},
+        credits::Credits,
         usage::UsageEvent,
     },
     oauth::{self, SigningKeys},
@@ -60,7 +61,7 @@ impl Background {
     ) -> Self {
         let stop = watch::Sender::new(false);
         let ledger = Arc::clone(&rooms.ledger);
-        let settled = move |events: &[UsageEvent]| events.iter().for_each(|event| settle(&ledger, event));
+        let settled = move |events: &[UsageEvent]| settle(&ledger, events);
         let mut awaited = vec![outside.spawn(movers.writer.run(settled, told_to_stop(stop.subscribe())))];
         if let Some(reporter) = movers.reporter {
             awaited.push(outside.spawn(reporter.run(told_to_stop(stop.subscribe()))));
@@ -118,10 +119,17 @@ pub async fn told_to_stop(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-fn settle(ledger: &Ledger, event: &UsageEvent) {
-    if let (Some(plan), Some(holder)) = (event.plan, event.holder) {
-        ledger.settled(&AccountKey { source: event.source, plan, holder }, event.charged);
+fn settle(ledger: &Ledger, events: &[UsageEvent]) {
+    for events in events.chunk_by(|one, next| account(one) == account(next)) {
+        let sum = events.iter().fold(Credits::ZERO, |sum, event| sum.plus(event.charged));
+        if let Some(account) = events.first().and_then(account) {
+            ledger.settled(&account, sum);
+        }
     }
+}
+
+fn account(event: &UsageEvent) -> Option<AccountKey> {
+    Some(AccountKey { source: event.source, plan: event.plan?, holder: event.holder? })
 }
 
 async fn watch_certificates(certificates: Vec<Arc<Certificates>>) {
