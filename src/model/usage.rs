@@ -296,9 +296,42 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn decoding_garbage_is_an_error(bytes: Vec<u8>) {
-            let _ = UsageEvent::decode(&bytes);
-            let _ = UsageEvent::decode_sequence(&bytes);
+        fn garbage_and_what_was_damaged_is_an_event_or_an_error(
+            garbage: Vec<u8>, place: proptest::sample::Index, bytes: [u8; 2],
+        ) {
+            is_an_event_or_none(&garbage);
+            let mut record = encoded(&sample(3));
+            let place = place.index(record.len() - 1);
+            record[place..place + 2].copy_from_slice(&bytes);
+            is_an_event_or_none(&record);
+        }
+    }
+
+    #[test]
+    fn the_seeds_of_the_fuzzer_are_events_or_none() {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/usage_record");
+        let read = |name| std::fs::read(corpus.join(name)).unwrap();
+        for seed in std::fs::read_dir(&corpus).unwrap() {
+            is_an_event_or_none(&std::fs::read(seed.unwrap().path()).unwrap());
+        }
+        for name in ["record", "open", "later", "extremes", "indefinite", "json"] {
+            UsageEvent::decode(&read(name)).unwrap();
+        }
+        assert_eq!(UsageEvent::decode_sequence(&read("sequence")).unwrap().len(), 4);
+    }
+
+    /// As `fuzz_targets/usage_record.rs`.
+    fn is_an_event_or_none(bytes: &[u8]) {
+        if let Ok(event) = UsageEvent::decode(bytes) {
+            assert_eq!(UsageEvent::decode(event.to_json().as_bytes()).unwrap(), event);
+            let mut reader = Reader::default();
+            for _ in 0..2 {
+                assert_eq!(reader.read(&encoded(&event)).unwrap(), event);
+            }
+        }
+        if let Ok(events) = UsageEvent::decode_sequence(bytes) {
+            let written: Vec<u8> = events.iter().flat_map(encoded).collect();
+            assert_eq!(UsageEvent::decode_sequence(&written).unwrap(), events);
         }
     }
 }
