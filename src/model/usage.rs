@@ -8,7 +8,7 @@ use std::sync::Arc;
 use minicbor::Decoder;
 use uuid::Uuid;
 
-pub use self::record::{Parts, Record};
+pub use self::record::{Parts, Reader, Record, Terms};
 use super::{
     address::EvmAddress,
     credits::{CreditSource, Credits},
@@ -91,21 +91,7 @@ impl UsageEvent {
     /// # Errors
     /// When the bytes are something else, or were written by a version too far away.
     pub fn decode(bytes: &[u8]) -> Result<Self, NotAnEvent> {
-        Self::decode_after(None, bytes)
-    }
-
-    /// The same, sharing texts with an event that was read before.
-    ///
-    /// # Errors
-    /// As [`Self::decode`].
-    pub fn decode_after(before: Option<&Self>, bytes: &[u8]) -> Result<Self, NotAnEvent> {
-        // No CBOR array begins with this byte.
-        if bytes.first() == Some(&b'{') {
-            return Ok(json::read(bytes)?);
-        }
-        let mut decoder = Decoder::new(bytes);
-        let event = Record::read(&mut decoder)?.event(before);
-        if decoder.position() == bytes.len() { Ok(event) } else { Err(NotAnEvent::More) }
+        Reader::default().read(bytes)
     }
 
     /// Reads a CBOR sequence (RFC 8742): what [`Self::encode`] wrote several times, one after the other.
@@ -114,9 +100,9 @@ impl UsageEvent {
     /// As [`Self::decode`], of the first that cannot be read.
     pub fn decode_sequence(bytes: &[u8]) -> Result<Vec<Self>, NotAnEvent> {
         let mut events = Vec::new();
-        let mut decoder = Decoder::new(bytes);
+        let (mut reader, mut decoder) = (Reader::default(), Decoder::new(bytes));
         while decoder.position() < bytes.len() {
-            let event = Record::read(&mut decoder)?.event(events.last());
+            let event = reader.next(&mut decoder)?;
             if events.is_empty() {
                 // They are about the same size.
                 events.reserve_exact(bytes.len().div_ceil(decoder.position()));
@@ -174,13 +160,14 @@ pub(crate) mod tests {
     #[test]
     fn a_record_is_a_cbor_array_of_numbered_fields() {
         let event = UsageEvent { listener: Some("public".into()), upstream_status: None, ..sample(1) };
-        let mut written = vec![0x93, 0x50];
+        let mut written = vec![0x8c, 0x50];
         written.extend(event.event_id.as_bytes());
         written.extend([0x1b, 0x00, 0x06, 0x60, 0x8b, 0x01, 0x5f, 0x30, 0x01]);
         written.extend([0x19, 0x30, 0x39, 0x18, 200, 0xf6, 3, 3]);
         written.extend(b"\x78\x1a01J00000000000000000000001\xf4\x63GET");
-        written.extend(b"\x78\x29https://api.example.com/v1/forecast/daily\x67weather\x66public");
-        written.extend([[0x58, 32].as_slice(), &[0x55; 32], &[0x58, 32], &[0xaa; 32], &[0x54], &[0x3c; 20]].concat());
+        written.extend(b"\x78\x29https://api.example.com/v1/forecast/daily");
+        written.extend([&[0x88, 0x58, 32], &[0x55; 32][..], &[0x58, 32], &[0xaa; 32], &[0x54], &[0x3c; 20]].concat());
+        written.extend(b"\x67weather\x66public");
         written.extend(b"\x78\x2a0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC");
         written.extend(b"\x78\x2a0x70997970C51812dc3A010C7d01b50e0d17dc79C8");
         written.extend([[0x54].as_slice(), &[0xc0; 20]].concat());
@@ -199,24 +186,26 @@ pub(crate) mod tests {
 
     #[test]
     fn an_event_of_a_later_version_is_read_and_one_of_an_earlier_too() {
-        let mut later = encoded(&sample(1));
-        assert_eq!(later[0], 0x93, "an array of 19");
-        later[0] = 0x97;
         // A number, a text, a list without a length, and a map.
-        later.extend(b"\x18\x2a\x63new\x9f\x01\x80\xff\xa1\x01\x02");
+        let added = b"\x18\x2a\x63new\x9f\x01\x80\xff\xa1\x01\x02";
+        let mut later = encoded(&sample(1));
+        let terms = later.iter().rposition(|byte| *byte == 0x88).unwrap();
+        assert_eq!(later[0], 0x8c, "an array of 12");
+        later.extend(added.repeat(2));
+        (later[0], later[terms]) = (0x90, 0x8c);
         assert_eq!(UsageEvent::decode(&later).unwrap(), sample(1));
         assert_eq!(UsageEvent::decode_sequence(&later.repeat(3)).unwrap(), vec![sample(1); 3]);
 
         let short = UsageEvent { user_id: "".into(), owner: "".into(), source: CreditSource::Local, ..sample(1) };
         let mut earlier = encoded(&short);
-        assert_eq!((earlier[0], earlier.ends_with(&[0x60, 0x60])), (0x92, true));
+        let terms = earlier.len() - 2 - 1 - 8 - 21 - 34 - 34 - 1;
+        assert_eq!((earlier[terms], earlier.ends_with(&[0x60, 0x60])), (0x87, true));
         earlier.truncate(earlier.len() - 2);
-        earlier[0] = 0x90;
+        earlier[terms] = 0x85;
         assert_eq!(UsageEvent::decode(&earlier).unwrap(), short);
-        // Not before the service.
-        earlier.truncate(earlier.len() - 32 - 2 - 20 - 1 - 32 - 2);
-        earlier[0] = 0x8d;
-        assert!(UsageEvent::decode(&earlier).unwrap_err().to_string().contains("service"));
+        earlier.truncate(terms);
+        earlier[0] = 0x8b;
+        assert!(UsageEvent::decode(&earlier).unwrap_err().to_string().contains("terms"));
     }
 
     #[test]
@@ -269,11 +258,23 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn texts_that_are_the_same_are_kept_once() {
-        let before = sample(1);
-        let after = UsageEvent::decode_after(Some(&before), &encoded(&sample(2))).unwrap();
-        assert_eq!(after, sample(2));
-        assert!(Arc::ptr_eq(&after.route, &before.route) && Arc::ptr_eq(&after.user_id, &before.user_id));
+    fn what_is_the_same_is_kept_once() {
+        let mut reader = Reader::default();
+        let mut read = |event: &UsageEvent| {
+            let read = reader.read(&encoded(event)).unwrap();
+            assert_eq!(read, *event);
+            read
+        };
+        let same = |one: &UsageEvent, other: &UsageEvent| {
+            let texts = |event: &UsageEvent| [&event.route, &event.owner, &event.method].map(Arc::clone);
+            texts(one).iter().zip(&texts(other)).all(|(one, other)| Arc::ptr_eq(one, other))
+        };
+        let (first, second) = (read(&sample(1)), read(&sample(2)));
+        assert!(same(&first, &second) && Arc::ptr_eq(&first.endpoint, &second.endpoint));
+        // Other terms, and an endpoint that begins as the last one.
+        let other = read(&UsageEvent { user_id: "u".into(), endpoint: "https://api".into(), ..sample(3) });
+        assert!(same(&other, &first), "each text by itself");
+        assert!(same(&read(&sample(4)), &first));
     }
 
     proptest! {
@@ -295,9 +296,42 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn decoding_garbage_is_an_error(bytes: Vec<u8>) {
-            let _ = UsageEvent::decode(&bytes);
-            let _ = UsageEvent::decode_sequence(&bytes);
+        fn garbage_and_what_was_damaged_is_an_event_or_an_error(
+            garbage: Vec<u8>, place: proptest::sample::Index, bytes: [u8; 2],
+        ) {
+            is_an_event_or_none(&garbage);
+            let mut record = encoded(&sample(3));
+            let place = place.index(record.len() - 1);
+            record[place..place + 2].copy_from_slice(&bytes);
+            is_an_event_or_none(&record);
+        }
+    }
+
+    #[test]
+    fn the_seeds_of_the_fuzzer_are_events_or_none() {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/usage_record");
+        let read = |name| std::fs::read(corpus.join(name)).unwrap();
+        for seed in std::fs::read_dir(&corpus).unwrap() {
+            is_an_event_or_none(&std::fs::read(seed.unwrap().path()).unwrap());
+        }
+        for name in ["record", "open", "later", "extremes", "indefinite", "json"] {
+            UsageEvent::decode(&read(name)).unwrap();
+        }
+        assert_eq!(UsageEvent::decode_sequence(&read("sequence")).unwrap().len(), 4);
+    }
+
+    /// As `fuzz_targets/usage_record.rs`.
+    fn is_an_event_or_none(bytes: &[u8]) {
+        if let Ok(event) = UsageEvent::decode(bytes) {
+            assert_eq!(UsageEvent::decode(event.to_json().as_bytes()).unwrap(), event);
+            let mut reader = Reader::default();
+            for _ in 0..2 {
+                assert_eq!(reader.read(&encoded(&event)).unwrap(), event);
+            }
+        }
+        if let Ok(events) = UsageEvent::decode_sequence(bytes) {
+            let written: Vec<u8> = events.iter().flat_map(encoded).collect();
+            assert_eq!(UsageEvent::decode_sequence(&written).unwrap(), events);
         }
     }
 }

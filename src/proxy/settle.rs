@@ -16,7 +16,7 @@ use crate::{
         credits::Credits,
         endpoint::Endpoint,
         identity::Subject,
-        usage::{Parts, Record},
+        usage::{Parts, Record, Terms},
     },
 };
 
@@ -98,17 +98,19 @@ fn record<'a>(
         open: false,
         method,
         endpoint: called(ctx),
-        route: ctx.route.as_ref().map_or("", |route| &route.name),
-        listener: ctx.listener.as_deref(),
-        service: facts.service,
-        plan: entitlement.map(|entitlement| entitlement.plan),
-        holder: match identity.subject {
-            Subject::Evm(holder) => Some(holder),
-            Subject::Hotkey(_) | Subject::Coldkey(_) | Subject::OwnNeuron => None,
+        terms: Terms {
+            route: ctx.route.as_ref().map_or("", |route| &route.name),
+            listener: ctx.listener.as_deref(),
+            service: facts.service,
+            plan: entitlement.map(|entitlement| entitlement.plan),
+            holder: match identity.subject {
+                Subject::Evm(holder) => Some(holder),
+                Subject::Hotkey(_) | Subject::Coldkey(_) | Subject::OwnNeuron => None,
+            },
+            user_id: entitlement.map_or("", |entitlement| &entitlement.user_id),
+            owner: entitlement.map_or("", |entitlement| &entitlement.owner),
+            contract: facts.source.contract(),
         },
-        user_id: entitlement.map_or("", |entitlement| &entitlement.user_id),
-        owner: entitlement.map_or("", |entitlement| &entitlement.owner),
-        contract: facts.source.contract(),
     }
 }
 

@@ -34,7 +34,7 @@ use tokio::sync::{Notify, watch};
 use self::{keeper::Keeper, segment::Segment};
 use crate::model::{
     address::hex_text,
-    usage::{Record, UsageEvent},
+    usage::{Reader, Record, UsageEvent},
 };
 
 /// How a spool is kept.
@@ -338,6 +338,8 @@ impl Spool {
         let segments: Vec<_> =
             self.inner.segments.lock().iter().filter(|segment| !segment.is_acknowledged()).map(Arc::clone).collect();
         let mut oldest = NONE;
+        let mut reader = Reader::default();
+        batch.events.reserve(usize::try_from(self.depth()).unwrap_or(usize::MAX).min(max));
         let mut chunk = self.inner.chunk.lock();
         for segment in segments {
             let left = max.saturating_sub(batch.len());
@@ -347,7 +349,7 @@ impl Spool {
             let from = segment.acked.load(Ordering::Acquire);
             let Batch { events, unreadable, marks } = &mut batch;
             let read = segment
-                .read(&mut chunk, from, left, |payload| match UsageEvent::decode_after(events.last(), payload) {
+                .read(&mut chunk, from, left, |payload| match reader.read(payload) {
                     Ok(event) => {
                         oldest = if oldest == NONE { event.at_micros } else { oldest.min(event.at_micros) };
                         events.push(event);

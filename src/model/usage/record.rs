@@ -1,24 +1,24 @@
 //! A usage event as the spool keeps it: one CBOR array (RFC 8949), each field in the place of its number.
 //!
-//! A later version appends fields, which earlier ones skip; what an earlier one did not write has a default. What
-//! differs from event to event comes first, so that what neighbours share is in one piece, which compresses well.
+//! A later version appends fields, which earlier ones skip; what an earlier one did not write has a default. What the
+//! events of one holder share is an array within the array, which [`Reader`] reads once where neighbours have the same.
 
 use std::sync::Arc;
 
 use minicbor::{
-    Decode, Decoder, Encode, Encoder,
+    Decode, Decoder, Encode, Encoder, decode,
     encode::{Error, Write},
 };
 use uuid::Uuid;
 
-use super::{CreditSource, UsageEvent};
+use super::{CreditSource, NotAnEvent, UsageEvent, json};
 use crate::model::{address::EvmAddress, credits::Credits, did::Did};
 
 /// The fields of a [`UsageEvent`], which says what they mean, borrowed from wherever they are: what the request path
 /// writes to the spool. `E` is the endpoint, as one text or as [`Parts`].
 #[derive(Clone, Copy, Debug, Encode, Decode)]
 #[expect(missing_docs, reason = "as in UsageEvent")]
-pub struct Record<'a, E = &'a str> {
+pub struct Record<'a, E = &'a str, T = Terms<'a>> {
     #[cbor(n(0), with = "uuid_bytes")]
     pub event_id: Uuid,
     #[n(1)]
@@ -43,21 +43,29 @@ pub struct Record<'a, E = &'a str> {
     #[n(10)]
     pub endpoint: E,
     #[n(11)]
-    pub route: &'a str,
-    #[n(12)]
-    pub listener: Option<&'a str>,
-    #[n(13)]
+    pub terms: T,
+}
+
+/// Whose service is called, and who pays with what: the same from event to event.
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+#[expect(missing_docs, reason = "as in UsageEvent")]
+pub struct Terms<'a> {
+    #[n(0)]
     pub service: Did,
-    #[n(14)]
+    #[n(1)]
     pub plan: Option<Did>,
-    #[n(15)]
+    #[n(2)]
     pub holder: Option<EvmAddress>,
-    #[cbor(n(16), default)]
+    #[n(3)]
+    pub route: &'a str,
+    #[n(4)]
+    pub listener: Option<&'a str>,
+    #[cbor(n(5), default)]
     pub user_id: &'a str,
-    #[cbor(n(17), default)]
+    #[cbor(n(6), default)]
     pub owner: &'a str,
     /// Where the credits are on chain. None: they are our own.
-    #[n(18)]
+    #[n(7)]
     pub contract: Option<EvmAddress>,
 }
 
@@ -89,14 +97,16 @@ impl<'a> From<&'a UsageEvent> for Record<'a> {
             open: event.open,
             method: &event.method,
             endpoint: &event.endpoint,
-            route: &event.route,
-            listener: event.listener.as_deref(),
-            service: event.service,
-            plan: event.plan,
-            holder: event.holder,
-            user_id: &event.user_id,
-            owner: &event.owner,
-            contract: event.source.contract(),
+            terms: Terms {
+                service: event.service,
+                plan: event.plan,
+                holder: event.holder,
+                route: &event.route,
+                listener: event.listener.as_deref(),
+                user_id: &event.user_id,
+                owner: &event.owner,
+                contract: event.source.contract(),
+            },
         }
     }
 }
@@ -111,61 +121,142 @@ impl<E: Encode<()>> Record<'_, E> {
 }
 
 impl<'a> Record<'a> {
-    /// Reads the first record.
+    /// Reads the record that these bytes begin with.
     ///
     /// # Errors
-    /// When the bytes begin with something else.
-    pub fn read(decoder: &mut Decoder<'a>) -> Result<Self, minicbor::decode::Error> {
-        decoder.decode()
+    /// When they begin with something else.
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, decode::Error> {
+        minicbor::decode(bytes)
     }
 
     /// The same with every text cut to `limit` bytes: what remains when a hostile path does not fit the spool.
     #[must_use]
     pub(crate) fn cut(self, limit: usize) -> Self {
         let cut = |text: &'a str| text.get(..text.floor_char_boundary(limit)).unwrap_or_default();
-        Self {
-            request_id: self.request_id.map(cut),
-            method: cut(self.method),
-            endpoint: cut(self.endpoint),
-            route: cut(self.route),
-            listener: self.listener.map(cut),
-            user_id: cut(self.user_id),
-            owner: cut(self.owner),
-            ..self
+        let terms = Terms {
+            route: cut(self.terms.route),
+            listener: self.terms.listener.map(cut),
+            user_id: cut(self.terms.user_id),
+            owner: cut(self.terms.owner),
+            ..self.terms
+        };
+        let request_id = self.request_id.map(cut);
+        Self { request_id, method: cut(self.method), endpoint: cut(self.endpoint), terms, ..self }
+    }
+}
+
+/// Reads events one after the other, which mostly say the same: texts are kept once, and terms are not read again.
+#[derive(Debug, Default)]
+pub struct Reader {
+    method: Option<Arc<str>>,
+    endpoint: Option<Arc<str>>,
+    terms: Option<Kept>,
+}
+
+/// Terms, and how they were written.
+#[derive(Debug)]
+struct Kept {
+    written: Vec<u8>,
+    terms: OwnTerms,
+}
+
+/// [`Terms`] that an event can have.
+#[derive(Clone, Debug)]
+struct OwnTerms {
+    service: Did,
+    plan: Option<Did>,
+    holder: Option<EvmAddress>,
+    route: Arc<str>,
+    listener: Option<Arc<str>>,
+    user_id: Arc<str>,
+    owner: Arc<str>,
+    source: CreditSource,
+}
+
+impl Reader {
+    /// Reads one event: what [`UsageEvent::encode`] wrote, or the JSON of an earlier version.
+    ///
+    /// # Errors
+    /// When the bytes are something else, or were written by a version too far away.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<UsageEvent, NotAnEvent> {
+        // No CBOR array begins with this byte.
+        if bytes.first() == Some(&b'{') {
+            return Ok(json::read(bytes)?);
         }
+        let mut decoder = Decoder::new(bytes);
+        let event = self.next(&mut decoder)?;
+        if decoder.position() == bytes.len() { Ok(event) } else { Err(NotAnEvent::More) }
     }
 
-    /// The event, sharing texts with the one before.
-    pub(super) fn event(self, before: Option<&UsageEvent>) -> UsageEvent {
-        let shared = |text: &str, known: fn(&UsageEvent) -> Option<&Arc<str>>| match before.and_then(known) {
+    /// Reads the next record of a sequence.
+    pub(super) fn next(&mut self, decoder: &mut Decoder<'_>) -> Result<UsageEvent, decode::Error> {
+        let record: Record<'_, &str, OwnTerms> = decoder.decode_with(&mut self.terms)?;
+        let terms = record.terms;
+        let mut id = Uuid::encode_buffer();
+        let request_id = record.request_id.unwrap_or(record.event_id.as_hyphenated().encode_lower(&mut id));
+        Ok(UsageEvent {
+            event_id: record.event_id,
+            at_micros: record.at_micros,
+            request_id: request_id.into(),
+            route: terms.route,
+            listener: terms.listener,
+            service: terms.service,
+            plan: terms.plan,
+            holder: terms.holder,
+            user_id: terms.user_id,
+            owner: terms.owner,
+            endpoint: shared(&mut self.endpoint, record.endpoint),
+            method: shared(&mut self.method, record.method),
+            status: record.status,
+            upstream_status: record.upstream_status,
+            reported: record.reported,
+            charged: record.charged,
+            source: terms.source,
+            duration_micros: record.duration_micros,
+            open: record.open,
+        })
+    }
+}
+
+/// The text that is kept, or else keeps this one.
+fn shared(kept: &mut Option<Arc<str>>, text: &str) -> Arc<str> {
+    match kept {
+        Some(kept) if **kept == *text => Arc::clone(kept),
+        kept => Arc::clone(kept.insert(text.into())),
+    }
+}
+
+impl<'b> Decode<'b, Option<Kept>> for OwnTerms {
+    fn decode(decoder: &mut Decoder<'b>, kept: &mut Option<Kept>) -> Result<Self, decode::Error> {
+        let start = decoder.position();
+        let rest = decoder.input().get(start..).unwrap_or_default();
+        // No CBOR item is the beginning of another, so these are the same terms.
+        if let Some(kept) = kept
+            && rest.starts_with(&kept.written)
+        {
+            decoder.set_position(start.saturating_add(kept.written.len()));
+            return Ok(kept.terms.clone());
+        }
+        let read: Terms<'_> = decoder.decode()?;
+        let before = kept.as_ref().map(|kept| &kept.terms);
+        let shared = |text: &str, known: fn(&Self) -> Option<&Arc<str>>| match before.and_then(known) {
             Some(known) if **known == *text => Arc::clone(known),
             _ => text.into(),
         };
-        let mut id = Uuid::encode_buffer();
-        UsageEvent {
-            event_id: self.event_id,
-            at_micros: self.at_micros,
-            request_id: match self.request_id {
-                Some(text) => text.into(),
-                None => Arc::from(&*self.event_id.as_hyphenated().encode_lower(&mut id)),
-            },
-            route: shared(self.route, |event| Some(&event.route)),
-            listener: self.listener.map(|listener| shared(listener, |event| event.listener.as_ref())),
-            service: self.service,
-            plan: self.plan,
-            holder: self.holder,
-            user_id: shared(self.user_id, |event| Some(&event.user_id)),
-            owner: shared(self.owner, |event| Some(&event.owner)),
-            endpoint: shared(self.endpoint, |event| Some(&event.endpoint)),
-            method: shared(self.method, |event| Some(&event.method)),
-            status: self.status,
-            upstream_status: self.upstream_status,
-            reported: self.reported,
-            charged: self.charged,
-            source: self.contract.map_or(CreditSource::Local, |contract| CreditSource::Chain { contract }),
-            duration_micros: self.duration_micros,
-            open: self.open,
-        }
+        let terms = Self {
+            service: read.service,
+            plan: read.plan,
+            holder: read.holder,
+            route: shared(read.route, |terms| Some(&terms.route)),
+            listener: read.listener.map(|listener| shared(listener, |terms| terms.listener.as_ref())),
+            user_id: shared(read.user_id, |terms| Some(&terms.user_id)),
+            owner: shared(read.owner, |terms| Some(&terms.owner)),
+            source: read.contract.map_or(CreditSource::Local, |contract| CreditSource::Chain { contract }),
+        };
+        let length = decoder.position().saturating_sub(start);
+        let written = rest.get(..length).unwrap_or_default().to_vec();
+        *kept = Some(Kept { written, terms: terms.clone() });
+        Ok(terms)
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use minicbor::{Decoder, Encode};
+use minicbor::Encode;
 
 use super::{
     Inner, LEAST_SEGMENT, Mark, NONE, PASSES, STANDBY, SpoolError,
@@ -82,7 +82,7 @@ impl Inner {
     fn cut(&self, record: &mut Vec<u8>) {
         self.cut_total.fetch_add(1, Ordering::Relaxed);
         let long = std::mem::take(record);
-        let whole = Record::read(&mut Decoder::new(long.get(RECORD_HEADER..).unwrap_or_default()));
+        let whole = Record::read(long.get(RECORD_HEADER..).unwrap_or_default());
         debug_assert!(whole.is_ok(), "what was just written is read: {whole:?}");
         if let Ok(whole) = whole {
             for limit in [1024, 512] {
