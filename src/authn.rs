@@ -45,14 +45,12 @@ impl<'a> Authorization<'a> {
     pub fn token(&self) -> Result<Option<&'a str>, Denial> {
         let malformed = Denial::InvalidCredential("malformed_authorization");
         let Some(value) = self.text()? else { return Ok(None) };
-        let (word, rest) = first_word(value);
-        let token = match rest.map(first_word) {
+        let Some((scheme, rest)) = value.split_once(' ') else {
             // Every token that exists has dots, and no scheme has: without them this is a scheme that lost its token.
-            None if word.contains('.') => word,
-            Some((token, _)) if !word.is_empty() && !token.is_empty() => token,
-            _ => return Err(malformed),
+            return if value.contains('.') { Ok(Some(value)) } else { Err(malformed) };
         };
-        Ok(Some(token))
+        let token = first_word(rest);
+        if scheme.is_empty() || token.is_empty() { Err(malformed) } else { Ok(Some(token)) }
     }
 
     /// The token of `Bearer` credentials (RFC 6750 section 2.1), whose scheme may be written in any case.
@@ -84,12 +82,11 @@ impl<'a> Authorization<'a> {
     }
 }
 
-/// What stands before a space, and what follows it, if there is one. A token is long: this looks at many bytes at once.
-fn first_word(text: &str) -> (&str, Option<&str>) {
-    match memchr::memchr(b' ', text.as_bytes()).and_then(|space| text.split_at_checked(space)) {
-        Some((word, rest)) => (word, rest.strip_prefix(' ')),
-        None => (text, None),
-    }
+/// The text up to the first space.
+fn first_word(text: &str) -> &str {
+    // Looks at every byte, since that is many at once, unlike a search. A token is long, and nothing follows it as a rule.
+    let followed = text.bytes().fold(false, |followed, byte| followed | matches!(byte, b' '));
+    if followed { text.split(' ').next().unwrap_or_default() } else { text }
 }
 
 #[cfg(test)]

@@ -21,8 +21,8 @@ mod books;
 
 use std::{collections::HashMap, hash::BuildHasher, sync::Arc, time::Instant};
 
-use foldhash::quality::RandomState;
 use parking_lot::RwLock;
+use quick_cache::DefaultHashBuilder;
 use tokio::runtime::Handle;
 
 pub use account::{Account, Hold};
@@ -61,13 +61,14 @@ pub struct LedgerOptions {
 
 const SHARDS: usize = 64;
 
-/// Accounts whose keys hash alike. Read by requests, written when a holder is new.
-type Shard = RwLock<HashMap<AccountKey, Arc<Account>, RandomState>>;
+/// Accounts whose keys hash alike. Read by requests, written when a holder is new. The hash is seeded and quick rather than
+/// hard to foresee: only who holds a genuine token adds a key.
+type Shard = RwLock<HashMap<AccountKey, Arc<Account>, DefaultHashBuilder>>;
 
 /// All accounts that have been asked for lately.
 pub struct Ledger {
     shards: Box<[Shard]>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
     options: LedgerOptions,
     source: Arc<dyn BalanceSource>,
     /// Facts are asked for here: the question outlives the request that made it necessary.
@@ -79,7 +80,7 @@ impl Ledger {
     #[must_use]
     pub fn new(options: LedgerOptions, source: Arc<dyn BalanceSource>, outside: Handle) -> Arc<Self> {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
-        Arc::new(Self { shards, hasher: RandomState::default(), options, source, outside })
+        Arc::new(Self { shards, hasher: DefaultHashBuilder::default(), options, source, outside })
     }
 
     /// Takes `amount` out of what the holder may spend, if at least `required` is there. Fresh facts answer without

@@ -144,7 +144,9 @@ async fn idle_accounts_are_forgotten_and_busy_ones_are_not() {
         drop(ledger.refresh(&ledger.account(key)));
         ledger.wait_for_facts(&ledger.account(key)).await.unwrap();
     }
-    let account::Attempt::Held(hold, _) = ledger.account(key()).try_hold(ONE(), ONE(), HOUR) else { panic!("not held") };
+    let account::Attempt::Held(hold, _) = ledger.account(key()).try_hold(ONE(), ONE(), HOUR) else {
+        panic!("not held")
+    };
     assert_eq!(ledger.len(), 100);
     ledger.sweep();
     assert_eq!(ledger.len(), 1);
