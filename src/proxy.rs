@@ -29,7 +29,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use ipnet::IpNet;
 use pingora::{
-    Error, ErrorSource, ErrorType, Result,
+    Error, ErrorSource, ErrorType, Result, RetryType,
     http::{RequestHeader, ResponseHeader},
     modules::http::HttpModules,
     upstreams::peer::HttpPeer,
@@ -442,6 +442,31 @@ impl ProxyHttp for Gateway {
             _ => "connect",
         });
         error.set_retry(ctx.attempt < MAX_ATTEMPTS);
+        error
+    }
+
+    /// A connection that the upstream closed while it was idle breaks at the first write as well as at the first read. Pingora
+    /// tries another one only after the second.
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Context,
+        reused: bool,
+    ) -> Box<Error> {
+        let whole = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+        if *error.esource() == ErrorSource::Upstream
+            && *error.etype() == ErrorType::WriteError
+            && ctx.answer.status.is_none()
+        {
+            error.retry = RetryType::ReusedOnly;
+        }
+        if whole {
+            error.retry.decide_reuse(reused);
+        } else {
+            error.set_retry(false);
+        }
         error
     }
 
