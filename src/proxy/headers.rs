@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts};
+use http::{HeaderValue, header};
 use pingora::{
     Result,
     http::{RequestHeader, ResponseHeader},
@@ -66,21 +66,18 @@ pub enum Authorization<'a> {
     Replace(&'a Secret),
 }
 
-// Made once: a text would be made a name for each request.
-static USER_ID: HeaderName = HeaderName::from_static("nvm-user-id");
-static SCOPE: HeaderName = HeaderName::from_static("nvm-scope");
-static OWNER: HeaderName = HeaderName::from_static("nvm-owner");
-static HOTKEY: HeaderName = HeaderName::from_static("x-hotkey");
-static SUBJECT: HeaderName = HeaderName::from_static("x-auth-subject");
-static SIGNER: HeaderName = HeaderName::from_static("x-auth-signer");
-static CLIENT: HeaderName = HeaderName::from_static("x-auth-client");
-static SCOPE_OF_TOKEN: HeaderName = HeaderName::from_static("x-auth-scope");
-static REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// What a usual request is told: address twice, scheme, id, identity, credential, host.
-const TOLD: usize = 9;
+const USER_ID: &str = "NVM-User-id";
+const SCOPE: &str = "NVM-Scope";
+const OWNER: &str = "NVM-Owner";
+const HOTKEY: &str = "X-Hotkey";
+const SUBJECT: &str = "X-Auth-Subject";
+const SIGNER: &str = "X-Auth-Signer";
+const CLIENT: &str = "X-Auth-Client";
+const SCOPE_OF_TOKEN: &str = "X-Auth-Scope";
+const REAL_IP: &str = "X-Real-IP";
+const FORWARDED_FOR: &str = "X-Forwarded-For";
+const FORWARDED_PROTO: &str = "X-Forwarded-Proto";
+const REQUEST_ID: &str = "X-Request-Id";
 
 /// Fields that say who a client is or where it came from, in lower case with hyphens. A client's own are removed; some
 /// are set again. `forwarded` and the rest of the family are believed only from a trusted proxy.
@@ -112,78 +109,68 @@ const CERTIFICATE_FAMILY: &str = "x-client-cert";
 
 /// Makes the client's header into ours.
 ///
-/// HTTP/1.1 upstreams get the names of fields in lower case, as HTTP/2 has them: a header that remembers how each was spelled
-/// is two maps, and setting a field in both costs five times as much.
-///
 /// # Errors
 /// When a value cannot stand in a header: it is checked where it comes from, so this is a mistake of ours.
 pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
-    let nothing = RequestHeader::from(http::Request::new(()).into_parts().0);
-    let mut parts = Parts::from(std::mem::replace(request, nothing));
-    let fields = &mut parts.headers;
-    let forwarded_for = told.trusted.then(|| joined(fields, &FORWARDED_FOR)).flatten();
-    let forwarded_proto = told.trusted.then(|| scheme_of_proxy(fields)).flatten();
-    remove_spoofed(fields, told.trusted);
-    fields.reserve(TOLD);
+    let forwarded_for = told.trusted.then(|| joined(request, "x-forwarded-for")).flatten();
+    let forwarded_proto = told.trusted.then(|| scheme_of_proxy(request)).flatten();
+    remove_spoofed(request, told.trusted);
 
     if let Some(client) = told.client {
         let client = value(address(client.to_canonical()))?;
         let chain = match forwarded_for {
-            Some(before) => value(format!("{before}, {}", client.to_str().unwrap_or_default()).into_bytes())?,
+            Some(before) => value(format!("{before}, {}", client.to_str().unwrap_or_default()).into())?,
             None => client.clone(),
         };
-        fields.insert(&FORWARDED_FOR, chain);
-        fields.insert(&REAL_IP, client);
+        request.insert_header(FORWARDED_FOR, chain)?;
+        request.insert_header(REAL_IP, client)?;
     }
-    fields.insert(&FORWARDED_PROTO, HeaderValue::from_static(forwarded_proto.unwrap_or(told.scheme)));
-    fields.insert(&REQUEST_ID, value(told.request_id)?);
+    request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(forwarded_proto.unwrap_or(told.scheme)))?;
+    request.insert_header(REQUEST_ID, told.request_id)?;
     if let Some(identity) = &told.identity {
-        let said = [(&USER_ID, identity.user_id), (&SCOPE, identity.scope), (&OWNER, identity.owner)];
-        insert_said(fields, &said)?;
+        for (name, value) in [(USER_ID, identity.user_id), (SCOPE, identity.scope), (OWNER, identity.owner)] {
+            if !value.is_empty() {
+                request.insert_header(name, value)?;
+            }
+        }
     }
     if let Some(hotkey) = told.hotkey {
-        fields.insert(&HOTKEY, value(hotkey)?);
+        request.insert_header(HOTKEY, hotkey)?;
     }
     if let Some(token) = told.access_token {
+        let client = token.client.as_deref().unwrap_or_default();
         let said = [
-            (&SUBJECT, &*token.account),
-            (&SIGNER, token.signer.as_str()),
-            (&CLIENT, token.client.as_deref().unwrap_or_default()),
-            (&SCOPE_OF_TOKEN, &*token.scope),
+            (SUBJECT, &*token.account),
+            (SIGNER, token.signer.as_str()),
+            (CLIENT, client),
+            (SCOPE_OF_TOKEN, &*token.scope),
         ];
-        insert_said(fields, &said)?;
+        for (name, value) in said.into_iter().filter(|(_, value)| !value.is_empty()) {
+            request.insert_header(name, value)?;
+        }
     }
     match told.authorization {
         Authorization::Keep => {}
         Authorization::Remove => {
-            fields.remove(header::AUTHORIZATION);
+            request.remove_header(&header::AUTHORIZATION);
         }
         Authorization::Replace(secret) => {
-            let mut value = value(secret.expose())?;
+            let mut value = HeaderValue::from_str(secret.expose())
+                .map_err(|_| pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "provider's credential"))?;
             value.set_sensitive(true);
-            fields.insert(header::AUTHORIZATION, value);
+            request.insert_header(header::AUTHORIZATION, value)?;
         }
     }
-    let host = match told.host {
-        Some(Host::Configured(host)) => Some(host.clone()),
-        Some(Host::Named(host)) => Some(value(host)?),
+    match told.host {
+        Some(Host::Configured(host)) => request.insert_header(header::HOST, host.clone())?,
+        Some(Host::Named(host)) => request.insert_header(header::HOST, host)?,
         // HTTP/2 has it in the target, which ours takes the place of. Pingora makes a target of it again.
-        None if !fields.contains_key(header::HOST) => {
-            parts.uri.authority().map(|authority| value(authority.as_str())).transpose()?
+        None if !request.headers.contains_key(header::HOST) => {
+            if let Some(authority) = request.uri.authority().map(ToString::to_string) {
+                request.insert_header(header::HOST, authority)?;
+            }
         }
-        None => None,
-    };
-    if let Some(host) = host {
-        fields.insert(header::HOST, host);
-    }
-    *request = parts.into();
-    Ok(())
-}
-
-/// Sets the fields that have a value.
-fn insert_said(fields: &mut HeaderMap, said: &[(&HeaderName, &str)]) -> Result<()> {
-    for (name, said) in said.iter().filter(|(_, said)| !said.is_empty()) {
-        fields.insert(*name, value(*said)?);
+        None => {}
     }
     Ok(())
 }
@@ -197,17 +184,21 @@ fn address(client: IpAddr) -> Vec<u8> {
 
 const LONGEST_V4: usize = "255.255.255.255".len();
 
-/// A value out of a text; without a copy if the text is given away.
-fn value<T: TryInto<HeaderValue>>(text: T) -> Result<HeaderValue> {
-    text.try_into().map_err(|_| pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "a value of ours"))
+/// A value out of a text, without a copy.
+fn value(text: Vec<u8>) -> Result<HeaderValue> {
+    HeaderValue::try_from(text)
+        .map_err(|_| pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "a value of ours"))
 }
 
 /// Removes our fields in every spelling. An underscore for a hyphen makes another field here, and the same variable for
 /// a service behind CGI, WSGI or Rack.
-fn remove_spoofed(fields: &mut HeaderMap, trusted: bool) {
+fn remove_spoofed(request: &mut RequestHeader, trusted: bool) {
     // The usual request has none of them: nothing is collected then.
-    while let Some(spoofed) = fields.keys().find(|name| is_spoofed(name.as_str(), trusted)).cloned() {
-        fields.remove(&spoofed);
+    loop {
+        let mut names = request.headers.keys();
+        let spoofed = names.find(|name| is_spoofed(name.as_str(), trusted));
+        let Some(spoofed) = spoofed.cloned() else { break };
+        request.remove_header(&spoofed);
     }
 }
 
@@ -230,13 +221,13 @@ fn same_field(name: &str, ours: &str) -> bool {
     name.len() == ours.len() && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
 }
 
-fn joined(fields: &HeaderMap, name: &HeaderName) -> Option<String> {
-    let values: Vec<&str> = fields.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+fn joined(request: &RequestHeader, name: &str) -> Option<String> {
+    let values: Vec<&str> = request.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     (!values.is_empty()).then(|| values.join(", "))
 }
 
-fn scheme_of_proxy(fields: &HeaderMap) -> Option<&'static str> {
-    match fields.get(&FORWARDED_PROTO)?.as_bytes() {
+fn scheme_of_proxy(request: &RequestHeader) -> Option<&'static str> {
+    match request.headers.get("x-forwarded-proto")?.as_bytes() {
         scheme if scheme.eq_ignore_ascii_case(b"https") => Some("https"),
         scheme if scheme.eq_ignore_ascii_case(b"http") => Some("http"),
         _ => None,
@@ -271,7 +262,7 @@ pub fn to_client(response: &mut ResponseHeader, hide_credits: bool) {
 }
 
 /// What a service says an answer cost (nevermined.md section 8). Made once: a text would be made a name for each answer.
-pub static CREDITS_CONSUMED: HeaderName = HeaderName::from_static("nvmcreditsconsumed");
+pub static CREDITS_CONSUMED: header::HeaderName = header::HeaderName::from_static("nvmcreditsconsumed");
 
 #[cfg(test)]
 mod tests {
