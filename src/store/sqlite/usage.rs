@@ -14,7 +14,7 @@ use self::batch::{Batch, began, ids, owed, row, unpack};
 use super::Database;
 use crate::{
     model::{
-        address::EvmAddress,
+        address::{EvmAddress, hex_into},
         clock,
         credits::{CreditSource, Credits},
         did::Did,
@@ -191,23 +191,35 @@ async fn owe(
 }
 
 async fn queue_reports(connection: &mut SqliteConnection, events: &[&UsageEvent]) -> Result<()> {
-    for event in events {
-        let reported = (200..300).contains(&event.status)
-            && event.holder.is_some()
-            && !event.open
-            && event.source != CreditSource::Local;
-        if !reported {
-            continue;
-        }
-        let mut record = Vec::new();
-        event.encode(&mut record);
-        sqlx::query("insert into usage_report_queue (event_id, record, due_at) values ($1, $2, $3) on conflict (event_id) do nothing")
-            .bind(event.event_id.to_string())
-            .bind(record)
-            .bind(event.at_micros)
-            .execute(&mut *connection)
-            .await?;
+    let is_told = |event: &&&UsageEvent| {
+        let delivered = (200..300).contains(&event.status);
+        delivered && event.holder.is_some() && !event.open && event.source != CreditSource::Local
+    };
+    let reports: Vec<_> = events
+        .iter()
+        .filter(is_told)
+        .map(|event| {
+            let (mut record, mut hex) = (Vec::new(), Vec::new());
+            event.encode(&mut record);
+            hex_into(&mut hex, &record);
+            json!([event.event_id.to_string(), String::from_utf8_lossy(&hex), event.at_micros])
+        })
+        .collect();
+    if reports.is_empty() {
+        return Ok(());
     }
+    sqlx::query(
+        "
+        insert into usage_report_queue (event_id, record, due_at)
+        select value ->> 0, unhex(value ->> 1), value ->> 2
+          from json_each($1)
+         where true
+            on conflict (event_id) do nothing
+        ",
+    )
+    .bind(serde_json::Value::from(reports).to_string())
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
@@ -389,34 +401,41 @@ async fn shorten(connection: &mut SqliteConnection, id: i64, before_micros: i64)
         .bind(id)
         .fetch_one(&mut *connection)
         .await?;
-    let ids = ids(row.try_get("event_ids")?);
-    let unreported = unreported(connection, ids.clone()).await?;
-    let (gone, kept) = if unreported.is_empty() && row.try_get::<i64, _>("last_at")? < before_micros {
-        (ids.len(), Vec::new())
+    let mut ids = ids(row.try_get("event_ids")?);
+    let events = ids.len();
+    let Some(first) = ids.next() else { return Ok(0) };
+    let between = (first.to_string(), ids.next_back().unwrap_or(first).to_string());
+    let unreported = unreported(connection, &between).await?;
+    let kept = if unreported.is_empty() && row.try_get::<i64, _>("last_at")? < before_micros {
+        Vec::new()
     } else {
         let mut kept = Stored::of(&row)?.events;
         kept.retain(|event| event.at_micros >= before_micros || unreported.contains(&event.event_id));
-        (ids.len().saturating_sub(kept.len()), kept)
+        kept
     };
+    let gone = events.saturating_sub(kept.len());
     if gone > 0 {
         sqlx::query("delete from usage_batch where id = $1").bind(id).execute(&mut *connection).await?;
         insert(connection, &kept.iter().collect::<Vec<_>>(), row.try_get("recorded_at")?).await?;
     }
+    if kept.is_empty() {
+        // What was given up goes with its events.
+        sqlx::query("delete from usage_report_queue where event_id between $1 and $2 and due_at is null")
+            .bind(between.0)
+            .bind(between.1)
+            .execute(connection)
+            .await?;
+    }
     Ok(gone)
 }
 
-/// Which of the events are still to be told to the backend. Their ids are in ascending order.
-async fn unreported(
-    connection: &mut SqliteConnection,
-    mut events: impl DoubleEndedIterator<Item = Uuid>,
-) -> Result<HashSet<Uuid>> {
-    let Some(first) = events.next() else { return Ok(HashSet::new()) };
-    let last = events.next_back().unwrap_or(first);
+/// Which of the events from one id to another are still to be told to the backend.
+async fn unreported(connection: &mut SqliteConnection, between: &(String, String)) -> Result<HashSet<Uuid>> {
     let due: Vec<String> = sqlx::query_scalar(
         "select event_id from usage_report_queue where event_id between $1 and $2 and due_at is not null",
     )
-    .bind(first.to_string())
-    .bind(last.to_string())
+    .bind(&between.0)
+    .bind(&between.1)
     .fetch_all(connection)
     .await?;
     Ok(due.iter().filter_map(|id| Uuid::try_parse(id).ok()).collect())

@@ -14,13 +14,11 @@ const ROWS: u32 = 5000;
 /// Converts what there is. May be interrupted at any point.
 pub async fn run(database: &Database) -> Result<()> {
     let mut converted = 0_usize;
-    loop {
+    // Asked without a lock: nearly always there is nothing to do.
+    while sqlx::query_scalar("select exists (select 1 from usage)").fetch_one(&database.read).await? {
         let mut transaction = database.write.begin_with("begin immediate").await?;
         let rows = some(&mut transaction).await?;
         transaction.commit().await?;
-        if rows == 0 {
-            break;
-        }
         converted = converted.saturating_add(rows);
     }
     if converted > 0 {
