@@ -7,7 +7,7 @@ SHELL := /bin/bash
 export CARGO ?= cargo
 CARGO_DENY_VERSION := 0.20.2
 CARGO_FUZZ_VERSION := 0.13.2
-FUZZ_TARGETS := token path endpoint config certificate signed access_token
+FUZZ_TARGETS := token path endpoint config certificate signed access_token usage_record
 FUZZ_SECONDS ?= 600
 
 .PHONY: help

@@ -18,6 +18,7 @@ pub mod subtensor;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use quick_cache::DefaultHashBuilder;
 use tokio::runtime::Handle;
 
 use self::{
@@ -143,7 +144,7 @@ pub struct Options {
 
 /// What is known of services, plans and balances.
 pub struct Facts {
-    configured: ArcSwap<HashMap<Did, Configured>>,
+    configured: ArcSwap<HashMap<Did, Configured, DefaultHashBuilder>>,
     market: Option<Market>,
     node: Option<Arc<Evm>>,
     handle: Handle,

@@ -22,6 +22,7 @@ mod books;
 use std::{collections::HashMap, hash::BuildHasher, sync::Arc, time::Instant};
 
 use parking_lot::RwLock;
+use quick_cache::DefaultHashBuilder;
 use tokio::runtime::Handle;
 
 pub use account::{Account, Hold};
@@ -60,13 +61,14 @@ pub struct LedgerOptions {
 
 const SHARDS: usize = 64;
 
-/// Accounts whose keys hash alike. Read by requests, written when a holder is new.
-type Shard = RwLock<HashMap<AccountKey, Arc<Account>>>;
+/// Accounts whose keys hash alike. Read by requests, written when a holder is new. The hash is seeded and quick rather than
+/// hard to foresee: only who holds a genuine token adds a key.
+type Shard = RwLock<HashMap<AccountKey, Arc<Account>, DefaultHashBuilder>>;
 
 /// All accounts that have been asked for lately.
 pub struct Ledger {
     shards: Box<[Shard]>,
-    hasher: std::hash::RandomState,
+    hasher: DefaultHashBuilder,
     options: LedgerOptions,
     source: Arc<dyn BalanceSource>,
     /// Facts are asked for here: the question outlives the request that made it necessary.
@@ -78,7 +80,7 @@ impl Ledger {
     #[must_use]
     pub fn new(options: LedgerOptions, source: Arc<dyn BalanceSource>, outside: Handle) -> Arc<Self> {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
-        Arc::new(Self { shards, hasher: std::hash::RandomState::new(), options, source, outside })
+        Arc::new(Self { shards, hasher: DefaultHashBuilder::default(), options, source, outside })
     }
 
     /// Takes `amount` out of what the holder may spend, if at least `required` is there. Fresh facts answer without
@@ -91,8 +93,10 @@ impl Ledger {
         let needed = amount.max(required);
         let insufficient = Denial::InsufficientCredits { needed };
         let if_unavailable = match account.try_hold(amount, needed, self.options.stale_for) {
-            account::Attempt::Held(hold) => {
-                self.refresh_if_older_than(&account, self.options.refresh);
+            account::Attempt::Held(hold, age) => {
+                if age > self.options.refresh {
+                    drop(self.refresh(&account));
+                }
                 return Ok(hold);
             }
             // Exhausted credits may have been topped up a moment ago: look again, at most once a second.
@@ -104,7 +108,7 @@ impl Ledger {
             return Err(if_unavailable.unwrap_or(unavailable));
         }
         match account.try_hold(amount, needed, self.options.stale_for) {
-            account::Attempt::Held(hold) => Ok(hold),
+            account::Attempt::Held(hold, _) => Ok(hold),
             account::Attempt::Insufficient(_) => Err(insufficient),
             account::Attempt::NoFacts => Err(Denial::Unavailable(self.source.dependency(&key))),
         }
@@ -117,7 +121,9 @@ impl Ledger {
     pub async fn spendable(self: &Arc<Self>, key: AccountKey) -> Result<Credits, Denial> {
         let account = self.account(key);
         if let Some(spendable) = account.spendable(self.options.stale_for) {
-            self.refresh_if_older_than(&account, self.options.refresh);
+            if account.is_older_than(self.options.refresh) {
+                drop(self.refresh(&account));
+            }
             return Ok(spendable);
         }
         self.wait_for_facts(&account).await?;
@@ -167,12 +173,6 @@ impl Ledger {
             return Arc::clone(account);
         }
         Arc::clone(shard.write().entry(key).or_insert_with(|| Arc::new(Account::new(key))))
-    }
-
-    fn refresh_if_older_than(self: &Arc<Self>, account: &Arc<Account>, age: std::time::Duration) {
-        if account.is_older_than(age) {
-            drop(self.refresh(account));
-        }
     }
 
     /// Starts a question unless one is under way; the receiver ends when it is answered. None: one has just failed.

@@ -29,7 +29,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use ipnet::IpNet;
 use pingora::{
-    Error, ErrorSource, ErrorType, Result,
+    Error, ErrorSource, ErrorType, Result, RetryType,
     http::{RequestHeader, ResponseHeader},
     modules::http::HttpModules,
     upstreams::peer::HttpPeer,
@@ -41,7 +41,7 @@ use self::{
     answer::{announces_credits, content_length, has_no_body, reported},
     context::{Context, Metered, NormalTarget},
     credentials::Caller,
-    headers::{Authorization as Passed, IdentityHeaders, Told},
+    headers::{Authorization as Passed, Host, IdentityHeaders, Told},
     held_body::Stop,
     local::Local,
     outcome::{answered_with, failure_of, write_line},
@@ -149,7 +149,7 @@ impl Gateway {
         }
         let identity = match &ctx.proven {
             Some(proven) => Some(Arc::clone(&proven.identity)),
-            None => match serving.identify(&route.config, session, &mut ctx.presented).await? {
+            None => match serving.identify(&route.config, session, ctx.arrived(), &mut ctx.presented).await? {
                 Caller::Known(identity) => Some(identity),
                 Caller::Claimed(claim) => return Ok(Verdict::Prove(claim)),
                 Caller::Unknown => None,
@@ -174,16 +174,13 @@ impl Gateway {
     }
 
     fn told<'a>(ctx: &'a Context, texts: &'a mut Texts) -> Option<Told<'a>> {
-        let Texts { host, scope, id } = texts;
+        let Texts { scope, id } = texts;
         let permit = ctx.permit.as_ref()?;
         let route = &ctx.route.as_ref()?.config;
         let host = match permit.destination()? {
-            Destination::Origin(origin) => Some(origin.authority()),
+            Destination::Origin(origin) => Some(Host::Named(origin.authority())),
             Destination::Configured(_) if route.preserve_host => None,
-            Destination::Configured(index) => {
-                *host = ctx.serving.upstreams.host_of(index);
-                host.as_deref()
-            }
+            Destination::Configured(index) => ctx.serving.upstreams.host_of(index).map(Host::Configured),
         };
         let entitlement = permit.identity().and_then(|identity| identity.entitlement.as_ref());
         let identity = match (entitlement, permit.open_service()) {
@@ -226,7 +223,6 @@ impl Gateway {
 
 /// Where texts for the upstream are made.
 struct Texts {
-    host: Option<String>,
     scope: [u8; 71],
     id: [u8; 36],
 }
@@ -333,7 +329,7 @@ impl ProxyHttp for Gateway {
             Some(Destination::Configured(index)) => upstreams.configured(index, ctx.attempt).await,
             Some(Destination::Origin(origin)) => upstreams.named(origin, ctx.attempt).await,
         };
-        found.map(Box::new).map_err(|no_way: NoWay| {
+        found.map_err(|no_way: NoWay| {
             ctx.failure = Some(no_way.as_str());
             Error::because(ErrorType::HTTPStatus(502), "finding the upstream", no_way)
         })
@@ -345,11 +341,13 @@ impl ProxyHttp for Gateway {
         upstream_request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        let mut texts = Texts { host: None, scope: [0; 71], id: [0; 36] };
+        let mut texts = Texts { scope: [0; 71], id: [0; 36] };
         let told = Self::told(ctx, &mut texts);
         let told = told.ok_or_else(|| Error::explain(ErrorType::InternalError, "no permit"))?;
         headers::to_upstream(upstream_request, &told)?;
-        if let Some(target) = &ctx.target {
+        if let Some(target) = &ctx.target
+            && !request::asks_for(upstream_request, target.as_str())
+        {
             upstream_request.set_raw_path(target.as_str().as_bytes())?;
         }
         if ctx.held.is_some() {
@@ -380,7 +378,7 @@ impl ProxyHttp for Gateway {
         ctx.answer.trailer_announced = announces_credits(&response.headers);
         let request = session.req_header();
         ctx.answer.remaining = content_length(&response.headers);
-        let ends_here = has_no_body(&request.method, response);
+        let ends_here = has_no_body(&request.method, response, ctx.answer.remaining);
         headers::to_client(response, route.config.hide_credits_header);
         if let Some(cors) = &route.config.cors {
             cors::expose_to_pages(response, request, cors)?;
@@ -428,7 +426,7 @@ impl ProxyHttp for Gateway {
             ctx.answer.reported = Some(reported);
         }
         if ctx.route.as_ref().is_some_and(|route| route.config.hide_credits_header) {
-            trailers.remove(headers::CREDITS_CONSUMED);
+            trailers.remove(&headers::CREDITS_CONSUMED);
         }
         if let Some(status) = ctx.answer.status {
             self.settle(ctx, session.req_header().method.as_str(), status)?;
@@ -444,6 +442,31 @@ impl ProxyHttp for Gateway {
             _ => "connect",
         });
         error.set_retry(ctx.attempt < MAX_ATTEMPTS);
+        error
+    }
+
+    /// A connection that the upstream closed while it was idle breaks at the first write as well as at the first read. Pingora
+    /// tries another one only after the second.
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Context,
+        reused: bool,
+    ) -> Box<Error> {
+        let whole = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+        if *error.esource() == ErrorSource::Upstream
+            && *error.etype() == ErrorType::WriteError
+            && ctx.answer.status.is_none()
+        {
+            error.retry = RetryType::ReusedOnly;
+        }
+        if whole {
+            error.retry.decide_reuse(reused);
+        } else {
+            error.set_retry(false);
+        }
         error
     }
 

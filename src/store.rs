@@ -83,6 +83,9 @@ pub enum StoreError {
     /// The options contradict each other.
     #[error("{0}")]
     Options(&'static str),
+    /// An event, or a batch of them, that can never be written.
+    #[error("{0}")]
+    InvalidEvent(String),
     /// A row holds what this version cannot read.
     #[error("a row of {table} cannot be read: {error}")]
     Unreadable {
@@ -200,7 +203,7 @@ pub struct ReportJob {
 pub struct Rejected {
     /// Its number.
     pub id: i64,
-    /// The record as it was in the spool.
+    /// The event as JSON. A record that nobody could read: its text, or its bytes in hexadecimal.
     pub raw: String,
     /// Why.
     pub error: String,
@@ -245,7 +248,7 @@ impl StoreError {
                 sqlx::Error::Database(error) => error.code().is_some_and(|code| is_passing(&code)),
                 _ => false,
             },
-            Self::Migration(_) | Self::Options(_) | Self::Unreadable { .. } => false,
+            Self::Migration(_) | Self::Options(_) | Self::InvalidEvent(_) | Self::Unreadable { .. } => false,
         }
     }
 
@@ -253,7 +256,7 @@ impl StoreError {
     #[must_use]
     pub fn is_data(&self) -> bool {
         match self {
-            Self::Database(sqlx::Error::Encode(_)) => true,
+            Self::InvalidEvent(_) | Self::Database(sqlx::Error::Encode(_)) => true,
             // SQLite has no code of its own for a sum that does not fit.
             Self::Database(sqlx::Error::Database(error)) => {
                 error.code().is_some_and(|code| is_about_data(&code)) || error.message() == "integer overflow"
@@ -361,13 +364,13 @@ impl Store {
         }
     }
 
-    /// Sets an event aside that the store cannot take, for a person to look at: `raw` is the record as it was in the
-    /// spool, `error` says why. The same record is set aside once.
+    /// Sets an event aside that the store cannot take, for a person to look at: `raw` is the event as JSON, or else what
+    /// the spool had; `error` says why. The same event is set aside once.
     ///
     /// # Errors
     /// When the database is away.
-    pub async fn reject_usage(&self, raw: &[u8], error: &str) -> Result<()> {
-        let raw = without_nul(&String::from_utf8_lossy(raw)).into_owned();
+    pub async fn reject_usage(&self, raw: &str, error: &str) -> Result<()> {
+        let raw = without_nul(raw);
         let error = without_nul(error);
         match self {
             Self::Postgres(database) => database.limited(postgres::rejected::insert(database, &raw, &error)).await,
@@ -452,7 +455,7 @@ impl Store {
     pub async fn sum_usage(&self, by: GroupBy, filter: &UsageFilter) -> Result<Vec<UsageSum>> {
         let mut sums = match self {
             Self::Postgres(database) => database.limited(postgres::usage::sum(database, by, filter)).await,
-            Self::Sqlite(database) => database.limited(sqlite::usage::sum(database, by, filter)).await,
+            Self::Sqlite(database) => database.limited(sqlite::usage::sum_by(database, by, filter)).await,
         }?;
         match by {
             GroupBy::Day => sums.sort_by(|a, b| a.key.cmp(&b.key)),
@@ -518,7 +521,8 @@ impl Store {
     }
 
     /// Removes usage from before `before_micros` that nobody needs any more: its charge is burned or was nothing, and
-    /// it is reported. At most `limit` rows, so that no transaction grows long; says how many.
+    /// it is reported. At most `limit` rows are touched, so that no transaction grows long, each of which is an event in
+    /// Postgres and thousands in `SQLite`. Says how many events it was: none are left when it says none.
     ///
     /// `before_micros` must be older than anything a spool may still hold: an event that is delivered again after its
     /// row is gone is charged again.

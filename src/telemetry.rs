@@ -42,11 +42,20 @@ pub fn start(log: Log) -> anyhow::Result<()> {
 /// The access log. Lines are collected in memory, a few buffers so that threads seldom meet, and written by a thread of
 /// its own: a request never waits for standard output. What standard output does not take in time is dropped and counted.
 pub struct AccessLog {
-    buffers: Box<[Mutex<Vec<u8>>]>,
+    buffers: Box<[Mutex<Lines>]>,
     /// Takes the place of a buffer while that is written. A new one would grow from nothing ten times a second.
     spare: Mutex<Vec<u8>>,
     next: AtomicUsize,
     dropped: AtomicU64,
+}
+
+/// What a thread has to say, and the second in which it said it last: many lines share one.
+#[derive(Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    second: Option<i64>,
+    /// Date and time of that second, to the point after it.
+    stamp: Vec<u8>,
 }
 
 const BUFFERS: usize = 16;
@@ -81,7 +90,7 @@ impl AccessLog {
     pub fn append(&self, line: &Line<'_>) {
         let Some(buffer) = self.buffers.get(self.buffer_of_this_thread()) else { return };
         let mut buffer = buffer.lock();
-        if buffer.len() > BUFFER_LIMIT {
+        if buffer.bytes.len() > BUFFER_LIMIT {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         } else {
             line.write_to(&mut buffer);
@@ -94,10 +103,10 @@ impl AccessLog {
         for buffer in &self.buffers {
             {
                 let mut buffer = buffer.lock();
-                if buffer.is_empty() {
+                if buffer.bytes.is_empty() {
                     continue;
                 }
-                std::mem::swap(&mut *buffer, &mut *lines);
+                std::mem::swap(&mut buffer.bytes, &mut *lines);
             }
             let mut out = std::io::stdout().lock();
             if out.write_all(&lines).and_then(|()| out.flush()).is_err() {
@@ -168,39 +177,41 @@ pub struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn write_to(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(br#"{"time":""#);
-        timestamp(self.at_micros, out);
-        out.push(b'"');
-        text(out, "request_id", self.request_id.as_bytes());
-        text(out, "listener", self.listener.as_bytes());
-        text(out, "route", self.route.as_bytes());
+    fn write_to(&self, lines: &mut Lines) {
+        lines.bytes.extend_from_slice(br#"{"time":""#);
+        lines.timestamp(self.at_micros);
+        let out = &mut lines.bytes;
+        plain(out, r#"","request_id":""#, self.request_id);
+        text(out, r#"","listener":""#, self.listener.as_bytes());
+        text(out, r#"","route":""#, self.route.as_bytes());
         if let Some(client) = self.client {
-            key(out, "client");
-            out.push(b'"');
+            plain(out, r#"","client":""#, "");
             address(out, client);
-            out.push(b'"');
         }
-        text(out, "method", self.method.as_bytes());
-        text(out, "host", self.host.as_bytes());
-        text(out, "path", self.path);
-        text(out, "decision", self.verdict.as_bytes());
-        for (name, value) in [("proof", self.proof), ("subject", self.subject), ("reason", self.reason)] {
-            if let Some(value) = value {
-                text(out, name, value.as_bytes());
-            }
+        plain(out, r#"","method":""#, self.method);
+        text(out, r#"","host":""#, self.host.as_bytes());
+        text(out, r#"","path":""#, self.path);
+        plain(out, r#"","decision":""#, self.verdict);
+        if let Some(proof) = self.proof {
+            plain(out, r#"","proof":""#, proof);
         }
-        number(out, "status", u64::from(self.status));
+        if let Some(subject) = self.subject {
+            text(out, r#"","subject":""#, subject.as_bytes());
+        }
+        if let Some(reason) = self.reason {
+            text(out, r#"","reason":""#, reason.as_bytes());
+        }
+        number(out, r#"","status":"#, u64::from(self.status));
         if let Some(status) = self.upstream_status {
-            number(out, "upstream_status", u64::from(status));
+            number(out, r#","upstream_status":"#, u64::from(status));
         }
         if let Some(charged) = self.charged {
-            number(out, "charged", charged);
+            number(out, r#","charged":"#, charged);
         }
-        number(out, "duration_us", micros(self.duration));
-        number(out, "decision_us", micros(self.decision));
-        number(out, "bytes_sent", u64::try_from(self.bytes_sent).unwrap_or(u64::MAX));
-        number(out, "bytes_received", u64::try_from(self.bytes_received).unwrap_or(u64::MAX));
+        number(out, r#","duration_us":"#, micros(self.duration));
+        number(out, r#","decision_us":"#, micros(self.decision));
+        number(out, r#","bytes_sent":"#, u64::try_from(self.bytes_sent).unwrap_or(u64::MAX));
+        number(out, r#","bytes_received":"#, u64::try_from(self.bytes_received).unwrap_or(u64::MAX));
         out.extend_from_slice(b"}\n");
     }
 }
@@ -209,21 +220,19 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-fn key(out: &mut Vec<u8>, name: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":");
+/// Appends what stands before a value, and a value that needs no escapes: our own word, a token of HTTP.
+fn plain(out: &mut Vec<u8>, before: &str, value: &str) {
+    out.extend_from_slice(before.as_bytes());
+    out.extend_from_slice(value.as_bytes());
 }
 
-fn text(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    key(out, name);
-    out.push(b'"');
+fn text(out: &mut Vec<u8>, before: &str, value: &[u8]) {
+    out.extend_from_slice(before.as_bytes());
     escape(value, out);
-    out.push(b'"');
 }
 
-fn number(out: &mut Vec<u8>, name: &str, value: u64) {
-    key(out, name);
+fn number(out: &mut Vec<u8>, before: &str, value: u64) {
+    out.extend_from_slice(before.as_bytes());
     decimal(out, value, 1);
 }
 
@@ -242,7 +251,8 @@ fn decimal(out: &mut Vec<u8>, value: u64, least: usize) {
     out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
 }
 
-fn address(out: &mut Vec<u8>, address: std::net::IpAddr) {
+/// Appends an address.
+pub fn address(out: &mut Vec<u8>, address: std::net::IpAddr) {
     match address {
         std::net::IpAddr::V4(address) => {
             for (index, byte) in address.octets().into_iter().enumerate() {
@@ -257,11 +267,24 @@ fn address(out: &mut Vec<u8>, address: std::net::IpAddr) {
     }
 }
 
-/// RFC 3339 with microseconds, UTC.
-fn timestamp(at_micros: i64, out: &mut Vec<u8>) {
-    let (days, micros) = (at_micros.div_euclid(86_400_000_000), at_micros.rem_euclid(86_400_000_000));
+impl Lines {
+    /// RFC 3339 with microseconds, UTC.
+    fn timestamp(&mut self, at_micros: i64) {
+        let (second, micros) = (at_micros.div_euclid(1_000_000), at_micros.rem_euclid(1_000_000));
+        if self.second != Some(second) {
+            self.stamp.clear();
+            date_and_time(second, &mut self.stamp);
+            self.second = Some(second);
+        }
+        self.bytes.extend_from_slice(&self.stamp);
+        decimal(&mut self.bytes, u64::try_from(micros).unwrap_or(0), 6);
+        self.bytes.push(b'Z');
+    }
+}
+
+fn date_and_time(second: i64, out: &mut Vec<u8>) {
+    let (days, seconds) = (second.div_euclid(86_400), second.rem_euclid(86_400));
     let (year, month, day) = civil(days);
-    let seconds = micros / 1_000_000;
     let parts = [
         (year, 4, b'-'),
         (month, 2, b'-'),
@@ -269,7 +292,6 @@ fn timestamp(at_micros: i64, out: &mut Vec<u8>) {
         (seconds / 3600, 2, b':'),
         (seconds / 60 % 60, 2, b':'),
         (seconds % 60, 2, b'.'),
-        (micros % 1_000_000, 6, b'Z'),
     ];
     for (value, digits, after) in parts {
         decimal(out, u64::try_from(value).unwrap_or(0), digits);
@@ -285,7 +307,8 @@ fn civil(days: i64) -> (i64, i64, i64) {
 
 /// JSON string escaping of any bytes: what is not UTF-8 becomes U+FFFD.
 fn escape(value: &[u8], out: &mut Vec<u8>) {
-    if value.iter().all(|byte| (0x20..0x7f).contains(byte) && *byte != b'"' && *byte != b'\\') {
+    // All bytes are looked at, so that many can be at once.
+    if value.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'!' | b'#'..=b'[' | b']'..=b'~')) {
         out.extend_from_slice(value);
         return;
     }
@@ -328,9 +351,9 @@ mod tests {
             reason: None,
             charged: Some(3),
         };
-        let mut out = Vec::new();
-        line.write_to(&mut out);
-        String::from_utf8(out).unwrap()
+        let mut lines = Lines::default();
+        line.write_to(&mut lines);
+        String::from_utf8(lines.bytes).unwrap()
     }
 
     #[test]
@@ -346,6 +369,16 @@ mod tests {
         assert_eq!(parsed["bytes_received"], 0);
         assert_eq!(parsed["duration_us"], 7);
         assert!(parsed["path"].as_str().unwrap().contains("!\"#"), "{}", parsed["path"]);
+    }
+
+    #[test]
+    fn lines_of_one_second_and_of_the_next_have_their_own_times() {
+        let mut lines = Lines::default();
+        for at_micros in [1_795_420_041_999_999, 1_795_420_041_000_001, 1_795_420_042_000_000, -1] {
+            lines.timestamp(at_micros);
+        }
+        let times = "2026-11-23T07:47:21.999999Z2026-11-23T07:47:21.000001Z2026-11-23T07:47:22.000000Z1969-12-31T23:59:59.999999Z";
+        assert_eq!(lines.bytes, times.as_bytes());
     }
 
     #[test]

@@ -51,7 +51,8 @@ impl State {
 }
 
 pub(super) enum Attempt {
-    Held(Hold),
+    /// By facts of this age.
+    Held(Hold, Duration),
     /// There is too little, by facts of this age.
     Insufficient(Duration),
     NoFacts,
@@ -85,9 +86,9 @@ impl Account {
         match state.spendable(stale_for) {
             None => Attempt::NoFacts,
             Some((spendable, age)) if spendable < needed => Attempt::Insufficient(age),
-            Some(_) => {
+            Some((_, age)) => {
                 state.held = state.held.plus(amount);
-                Attempt::Held(Hold { account: Arc::clone(self), amount })
+                Attempt::Held(Hold { account: Arc::clone(self), amount }, age)
             }
         }
     }
@@ -163,7 +164,7 @@ impl Hold {
     /// The hold becomes a charge of `asked`, and what was held too much is free again. More than was held is charged
     /// only as far as the holder has it: nobody's last credits are spent twice. Returns what is charged.
     #[must_use = "what was charged is less than asked where less was left"]
-    pub fn charge(self, asked: Credits) -> Credits {
+    pub fn charge(mut self, asked: Credits) -> Credits {
         let mut state = self.account.state.lock();
         let beyond = if asked > self.amount {
             state.spendable(Duration::MAX).map_or(Credits::ZERO, |(spendable, _)| spendable)
@@ -172,8 +173,11 @@ impl Hold {
         };
         let charged = asked.min(self.amount.plus(beyond));
         state.charged = state.charged.plus(charged);
+        state.held = state.held.minus(self.amount);
+        drop(state);
+        // Nothing is left to give back.
+        self.amount = Credits::ZERO;
         charged
-        // `state` is released before `self` is dropped, which returns the held amount.
     }
 
     /// Takes a charge back that could not be recorded: the answer was not delivered.
@@ -191,7 +195,9 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut state = self.account.state.lock();
-        state.held = state.held.minus(self.amount);
+        if self.amount > Credits::ZERO {
+            let mut state = self.account.state.lock();
+            state.held = state.held.minus(self.amount);
+        }
     }
 }

@@ -104,7 +104,7 @@ async fn a_charge_counts_once_before_and_after_the_store_has_it() {
     let spendable = async || ledger.account(key()).spendable(HOUR);
     ledger.wait_for_facts(&ledger.account(key())).await.unwrap();
     let charge = |amount| ledger.account(key()).try_hold(Credits::new(amount), ONE(), HOUR);
-    let account::Attempt::Held(hold) = charge(3) else { panic!("not held") };
+    let account::Attempt::Held(hold, _) = charge(3) else { panic!("not held") };
     assert_eq!(hold.charge(Credits::new(3)), Credits::new(3));
     assert_eq!(spendable().await, Some(Credits::new(7)), "in the spool");
     ledger.wait_for_facts(&ledger.account(key())).await.unwrap();
@@ -144,7 +144,9 @@ async fn idle_accounts_are_forgotten_and_busy_ones_are_not() {
         drop(ledger.refresh(&ledger.account(key)));
         ledger.wait_for_facts(&ledger.account(key)).await.unwrap();
     }
-    let account::Attempt::Held(hold) = ledger.account(key()).try_hold(ONE(), ONE(), HOUR) else { panic!("not held") };
+    let account::Attempt::Held(hold, _) = ledger.account(key()).try_hold(ONE(), ONE(), HOUR) else {
+        panic!("not held")
+    };
     assert_eq!(ledger.len(), 100);
     ledger.sweep();
     assert_eq!(ledger.len(), 1);

@@ -4,8 +4,9 @@ use std::{fmt, str::FromStr};
 
 /// A 20-byte Ethereum address. Written in lower case; a mixed-case text is accepted only with a correct EIP-55
 /// checksum, as the replaced system's library did (nevermined.md section 4), so that a mistyped account is not charged.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EvmAddress(pub [u8; 20]);
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, minicbor::Encode, minicbor::Decode)]
+#[cbor(transparent)]
+pub struct EvmAddress(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 20]);
 
 /// Why a text is not an address.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -2,10 +2,15 @@
 
 use std::fmt;
 
+use minicbor::{
+    Decoder, Encoder, decode,
+    encode::{self, Write},
+};
+
 use super::address::EvmAddress;
 
 /// An amount of credits: whole, never negative, and at most `i64::MAX`, so that it fits every database's integer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
 pub struct Credits(u64);
 
@@ -55,6 +60,24 @@ impl Credits {
 impl fmt::Display for Credits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Credits {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        u64::deserialize(from).map(Self::new)
+    }
+}
+
+impl<C> minicbor::Encode<C> for Credits {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        e.u64(self.0)?.ok()
+    }
+}
+
+impl<'b, C> minicbor::Decode<'b, C> for Credits {
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        d.u64().map(Self::new)
     }
 }
 
@@ -160,6 +183,17 @@ pub enum CreditSource {
         /// The token contract (`_contractAddress` of the service's `nftHolder` condition).
         contract: EvmAddress,
     },
+}
+
+impl CreditSource {
+    /// The token contract, where there is one.
+    #[must_use]
+    pub fn contract(self) -> Option<EvmAddress> {
+        match self {
+            Self::Local => None,
+            Self::Chain { contract } => Some(contract),
+        }
+    }
 }
 
 #[cfg(test)]

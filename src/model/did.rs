@@ -8,8 +8,9 @@ use super::address::{hex_decode, hex_text};
 
 /// A `did:nv:` identifier: 32 bytes. A service's DID names its description at the marketplace; a plan's
 /// (subscription's) is at the same time the ERC-1155 token id whose balance is the holder's credits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Did(pub [u8; 32]);
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, minicbor::Encode, minicbor::Decode)]
+#[cbor(transparent)]
+pub struct Did(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 32]);
 
 /// The text was not a DID.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

@@ -1,11 +1,14 @@
 //! The usage event: what is remembered of one metered request, from the spool to the burn.
 
+mod json;
 mod record;
 
 use std::sync::Arc;
 
+use minicbor::Decoder;
 use uuid::Uuid;
 
+pub use self::record::{Parts, Reader, Record, Terms};
 use super::{
     address::EvmAddress,
     credits::{CreditSource, Credits},
@@ -58,52 +61,61 @@ pub struct UsageEvent {
 
 /// The bytes are not a usage event this version understands.
 #[derive(Debug, thiserror::Error)]
-#[error("not a usage event: {0}")]
-pub struct NotAnEvent(#[from] serde_json::Error);
+pub enum NotAnEvent {
+    /// They are no CBOR, or miss what every event has.
+    #[error("not a usage event: {0}")]
+    Record(#[from] minicbor::decode::Error),
+    /// They look like the JSON of an earlier version and are something else.
+    #[error("not a usage event: {0}")]
+    Json(#[from] serde_json::Error),
+    /// More follows where the event ends.
+    #[error("more than a usage event")]
+    More,
+}
 
 impl UsageEvent {
-    /// Appends the event as one JSON object. Fields this version does not know are ignored by [`Self::decode`] and
+    /// Appends the event as one CBOR array. Fields this version does not know are ignored by [`Self::decode`] and
     /// fields it misses have defaults, so neighbouring versions read each other's spool.
     pub fn encode(&self, into: &mut Vec<u8>) {
-        record::write(self, into);
+        self.record().encode_into(into);
     }
 
-    /// Reads what [`Self::encode`] wrote.
+    /// Its fields, as they are written.
+    #[must_use]
+    pub fn record(&self) -> Record<'_> {
+        self.into()
+    }
+
+    /// Reads what [`Self::encode`] wrote, or the JSON of an earlier version.
     ///
     /// # Errors
     /// When the bytes are something else, or were written by a version too far away.
     pub fn decode(bytes: &[u8]) -> Result<Self, NotAnEvent> {
-        Self::decode_after(None, bytes)
+        Reader::default().read(bytes)
     }
 
-    /// The same, sharing texts with an event that was read before.
+    /// Reads a CBOR sequence (RFC 8742): what [`Self::encode`] wrote several times, one after the other.
     ///
     /// # Errors
-    /// As [`Self::decode`].
-    pub fn decode_after(before: Option<&Self>, bytes: &[u8]) -> Result<Self, NotAnEvent> {
-        record::read(before, bytes)
+    /// As [`Self::decode`], of the first that cannot be read.
+    pub fn decode_sequence(bytes: &[u8]) -> Result<Vec<Self>, NotAnEvent> {
+        let mut events = Vec::new();
+        let (mut reader, mut decoder) = (Reader::default(), Decoder::new(bytes));
+        while decoder.position() < bytes.len() {
+            let event = reader.next(&mut decoder)?;
+            if events.is_empty() {
+                // They are about the same size.
+                events.reserve_exact(bytes.len().div_ceil(decoder.position()));
+            }
+            events.push(event);
+        }
+        Ok(events)
     }
 
-    /// The same event with every text cut to `limit` bytes: what remains when a hostile path does not fit the spool.
+    /// As a person reads it: one JSON object.
     #[must_use]
-    pub(crate) fn cut(&self, limit: usize) -> Self {
-        let cut = |text: &str| -> String {
-            let mut end = limit.min(text.len());
-            while !text.is_char_boundary(end) {
-                end = end.saturating_sub(1);
-            }
-            text.get(..end).unwrap_or_default().to_owned()
-        };
-        Self {
-            request_id: cut(&self.request_id).into(),
-            route: cut(&self.route).into(),
-            listener: self.listener.as_deref().map(|listener| cut(listener).into()),
-            user_id: cut(&self.user_id).into(),
-            owner: cut(&self.owner).into(),
-            endpoint: cut(&self.endpoint).into(),
-            method: cut(&self.method).into(),
-            ..self.clone()
-        }
+    pub fn to_json(&self) -> String {
+        json::write(self)
     }
 }
 
@@ -138,47 +150,131 @@ pub(crate) mod tests {
         }
     }
 
+    fn encoded(event: &UsageEvent) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        event.encode(&mut bytes);
+        bytes
+    }
+
+    /// Every byte of it, because other versions read it.
+    #[test]
+    fn a_record_is_a_cbor_array_of_numbered_fields() {
+        let event = UsageEvent { listener: Some("public".into()), upstream_status: None, ..sample(1) };
+        let mut written = vec![0x8c, 0x50];
+        written.extend(event.event_id.as_bytes());
+        written.extend([0x1b, 0x00, 0x06, 0x60, 0x8b, 0x01, 0x5f, 0x30, 0x01]);
+        written.extend([0x19, 0x30, 0x39, 0x18, 200, 0xf6, 3, 3]);
+        written.extend(b"\x78\x1a01J00000000000000000000001\xf4\x63GET");
+        written.extend(b"\x78\x29https://api.example.com/v1/forecast/daily");
+        written.extend([&[0x88, 0x58, 32], &[0x55; 32][..], &[0x58, 32], &[0xaa; 32], &[0x54], &[0x3c; 20]].concat());
+        written.extend(b"\x67weather\x66public");
+        written.extend(b"\x78\x2a0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC");
+        written.extend(b"\x78\x2a0x70997970C51812dc3A010C7d01b50e0d17dc79C8");
+        written.extend([[0x54].as_slice(), &[0xc0; 20]].concat());
+        assert_eq!(encoded(&event), written);
+        assert_eq!(UsageEvent::decode(&written).unwrap(), event);
+    }
+
+    #[test]
+    fn a_request_id_that_is_the_event_id_is_not_written_twice() {
+        let mut event = sample(1);
+        let before = encoded(&event).len();
+        event.request_id = event.event_id.to_string().into();
+        assert!(encoded(&event).len() < before);
+        assert_eq!(UsageEvent::decode(&encoded(&event)).unwrap(), event);
+    }
+
     #[test]
     fn an_event_of_a_later_version_is_read_and_one_of_an_earlier_too() {
-        let mut bytes = Vec::new();
-        sample(1).encode(&mut bytes);
-        let text = String::from_utf8(bytes).unwrap();
-        let later = text.replacen('{', r#"{"invented_later":{"a":[1]},"#, 1);
-        assert_eq!(UsageEvent::decode(later.as_bytes()).unwrap(), sample(1));
-        let earlier = text.replace(r#","open":false"#, "").replace(r#""reported":3,"#, "");
-        assert_eq!(UsageEvent::decode(earlier.as_bytes()).unwrap(), UsageEvent { reported: None, ..sample(1) });
+        // A number, a text, a list without a length, and a map.
+        let added = b"\x18\x2a\x63new\x9f\x01\x80\xff\xa1\x01\x02";
+        let mut later = encoded(&sample(1));
+        let terms = later.iter().rposition(|byte| *byte == 0x88).unwrap();
+        assert_eq!(later[0], 0x8c, "an array of 12");
+        later.extend(added.repeat(2));
+        (later[0], later[terms]) = (0x90, 0x8c);
+        assert_eq!(UsageEvent::decode(&later).unwrap(), sample(1));
+        assert_eq!(UsageEvent::decode_sequence(&later.repeat(3)).unwrap(), vec![sample(1); 3]);
+
+        let short = UsageEvent { user_id: "".into(), owner: "".into(), source: CreditSource::Local, ..sample(1) };
+        let mut earlier = encoded(&short);
+        let terms = earlier.len() - 2 - 1 - 8 - 21 - 34 - 34 - 1;
+        assert_eq!((earlier[terms], earlier.ends_with(&[0x60, 0x60])), (0x87, true));
+        earlier.truncate(earlier.len() - 2);
+        earlier[terms] = 0x85;
+        assert_eq!(UsageEvent::decode(&earlier).unwrap(), short);
+        earlier.truncate(terms);
+        earlier[0] = 0x8b;
+        assert!(UsageEvent::decode(&earlier).unwrap_err().to_string().contains("terms"));
     }
 
     #[test]
-    fn a_record_is_written_as_earlier_versions_read_it() {
-        let mut bytes = Vec::new();
-        let listener = Some("a \"listener\"\n".into());
-        UsageEvent { listener, upstream_status: None, ..sample(1) }.encode(&mut bytes);
-        assert_eq!(
-            String::from_utf8(bytes).unwrap(),
-            concat!(
-                r#"{"event_id":"01920000-0000-7000-0000-000000000001","at_micros":1795000000000001,"#,
-                r#""request_id":"01J00000000000000000000001","route":"weather","listener":"a \"listener\"\n","#,
-                r#""service":"did:nv:5555555555555555555555555555555555555555555555555555555555555555","#,
-                r#""plan":"did:nv:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","#,
-                r#""holder":"0x3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c","#,
-                r#""user_id":"0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC","#,
-                r#""owner":"0x70997970C51812dc3A010C7d01b50e0d17dc79C8","#,
-                r#""endpoint":"https://api.example.com/v1/forecast/daily","method":"GET","status":200,"#,
-                r#""reported":3,"charged":3,"source":"0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0","#,
-                r#""duration_micros":12345,"open":false}"#,
-            )
+    fn what_an_earlier_version_left_as_json_is_read() {
+        let json = concat!(
+            r#"{"event_id":"01920000-0000-7000-0000-000000000001","at_micros":1795000000000001,"invented_later":{"a":[1]},"#,
+            r#""request_id":"01J00000000000000000000001","route":"weather","listener":"a \"listener\"\n","#,
+            r#""service":"did:nv:5555555555555555555555555555555555555555555555555555555555555555","#,
+            r#""plan":"did:nv:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","#,
+            r#""holder":"0x3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c3c","#,
+            r#""user_id":"0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC","#,
+            r#""owner":"0x70997970C51812dc3A010C7d01b50e0d17dc79C8","#,
+            r#""endpoint":"https://api.example.com/v1/forecast/daily","method":"GET","status":200,"#,
+            r#""charged":3,"source":"0xc0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0","#,
+            r#""duration_micros":12345}"#,
         );
+        let listener = Some("a \"listener\"\n".into());
+        let event = UsageEvent { listener, upstream_status: None, reported: None, ..sample(1) };
+        assert_eq!(UsageEvent::decode(json.as_bytes()).unwrap(), event);
     }
 
     #[test]
-    fn texts_that_are_the_same_are_kept_once() {
+    fn an_event_is_shown_as_json_and_read_back() {
+        for event in [
+            sample(1),
+            UsageEvent { listener: Some("l\u{1}".into()), source: CreditSource::Local, ..sample(2) },
+            UsageEvent { plan: None, holder: None, reported: None, upstream_status: None, open: true, ..sample(3) },
+        ] {
+            assert_eq!(UsageEvent::decode(event.to_json().as_bytes()).unwrap(), event);
+        }
+        let json = UsageEvent { reported: None, source: CreditSource::Local, ..sample(1) }.to_json();
+        for part in
+            [r#""event_id":"01920000-"#, r#""service":"did:nv:5555"#, r#""holder":"0x3c3c"#, r#""source":"local""#]
+        {
+            assert!(json.contains(part), "{json}");
+        }
+        assert!(!json.contains("reported"), "{json}");
+    }
+
+    #[test]
+    fn a_sequence_is_read_to_its_end_or_not_at_all() {
         let mut bytes = Vec::new();
-        sample(2).encode(&mut bytes);
-        let before = sample(1);
-        let after = UsageEvent::decode_after(Some(&before), &bytes).unwrap();
-        assert_eq!(after, sample(2));
-        assert!(Arc::ptr_eq(&after.route, &before.route) && Arc::ptr_eq(&after.user_id, &before.user_id));
+        (0..100).for_each(|number| sample(number).encode(&mut bytes));
+        let events = UsageEvent::decode_sequence(&bytes).unwrap();
+        assert_eq!(events, (0..100).map(sample).collect::<Vec<_>>());
+        assert!(events.windows(2).all(|pair| Arc::ptr_eq(&pair[0].endpoint, &pair[1].endpoint)));
+        assert_eq!(UsageEvent::decode_sequence(&[]).unwrap(), []);
+        assert!(UsageEvent::decode_sequence(&bytes[..bytes.len() - 1]).is_err());
+        assert!(matches!(UsageEvent::decode(&bytes), Err(NotAnEvent::More)));
+    }
+
+    #[test]
+    fn what_is_the_same_is_kept_once() {
+        let mut reader = Reader::default();
+        let mut read = |event: &UsageEvent| {
+            let read = reader.read(&encoded(event)).unwrap();
+            assert_eq!(read, *event);
+            read
+        };
+        let same = |one: &UsageEvent, other: &UsageEvent| {
+            let texts = |event: &UsageEvent| [&event.route, &event.owner, &event.method].map(Arc::clone);
+            texts(one).iter().zip(&texts(other)).all(|(one, other)| Arc::ptr_eq(one, other))
+        };
+        let (first, second) = (read(&sample(1)), read(&sample(2)));
+        assert!(same(&first, &second) && Arc::ptr_eq(&first.endpoint, &second.endpoint));
+        // Other terms, and an endpoint that begins as the last one.
+        let other = read(&UsageEvent { user_id: "u".into(), endpoint: "https://api".into(), ..sample(3) });
+        assert!(same(&other, &first), "each text by itself");
+        assert!(same(&read(&sample(4)), &first));
     }
 
     proptest! {
@@ -195,14 +291,47 @@ pub(crate) mod tests {
                 source: if local { CreditSource::Local } else { sample(0).source },
                 ..sample(7)
             };
-            let mut encoded = Vec::new();
-            event.encode(&mut encoded);
-            prop_assert_eq!(UsageEvent::decode(&encoded).unwrap(), event);
+            prop_assert_eq!(&UsageEvent::decode(event.to_json().as_bytes()).unwrap(), &event);
+            prop_assert_eq!(UsageEvent::decode(&encoded(&event)).unwrap(), event);
         }
 
         #[test]
-        fn decoding_garbage_is_an_error(bytes: Vec<u8>) {
-            let _ = UsageEvent::decode(&bytes);
+        fn garbage_and_what_was_damaged_is_an_event_or_an_error(
+            garbage: Vec<u8>, place: proptest::sample::Index, bytes: [u8; 2],
+        ) {
+            is_an_event_or_none(&garbage);
+            let mut record = encoded(&sample(3));
+            let place = place.index(record.len() - 1);
+            record[place..place + 2].copy_from_slice(&bytes);
+            is_an_event_or_none(&record);
+        }
+    }
+
+    #[test]
+    fn the_seeds_of_the_fuzzer_are_events_or_none() {
+        let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/usage_record");
+        let read = |name| std::fs::read(corpus.join(name)).unwrap();
+        for seed in std::fs::read_dir(&corpus).unwrap() {
+            is_an_event_or_none(&std::fs::read(seed.unwrap().path()).unwrap());
+        }
+        for name in ["record", "open", "later", "extremes", "indefinite", "json"] {
+            UsageEvent::decode(&read(name)).unwrap();
+        }
+        assert_eq!(UsageEvent::decode_sequence(&read("sequence")).unwrap().len(), 4);
+    }
+
+    /// As `fuzz_targets/usage_record.rs`.
+    fn is_an_event_or_none(bytes: &[u8]) {
+        if let Ok(event) = UsageEvent::decode(bytes) {
+            assert_eq!(UsageEvent::decode(event.to_json().as_bytes()).unwrap(), event);
+            let mut reader = Reader::default();
+            for _ in 0..2 {
+                assert_eq!(reader.read(&encoded(&event)).unwrap(), event);
+            }
+        }
+        if let Ok(events) = UsageEvent::decode_sequence(bytes) {
+            let written: Vec<u8> = events.iter().flat_map(encoded).collect();
+            assert_eq!(UsageEvent::decode_sequence(&written).unwrap(), events);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::{Serving, held_body::HeldBody, routes::ServedRoute, signed::Proven};
 use crate::{
     authz::{Meter, Permit},
     config::CredentialKind,
-    model::{credits::Credits, decision::Denial, identity::Identity},
+    model::{clock::Timestamp, credits::Credits, decision::Denial, identity::Identity},
     usage::spool::Reservation,
 };
 
@@ -148,6 +148,12 @@ impl Context {
             received: 0,
             charged: None,
         }
+    }
+
+    /// When it arrived, to the second.
+    #[must_use]
+    pub fn arrived(&self) -> Timestamp {
+        Timestamp(self.at_micros.div_euclid(1_000_000))
     }
 
     /// The id as text, written into `buffer`.

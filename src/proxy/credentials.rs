@@ -109,11 +109,11 @@ impl Serving {
         &self,
         route: &Route,
         session: &Session,
+        now: Timestamp,
         presented: &mut Option<CredentialKind>,
     ) -> Result<Caller, Denial> {
         let headers = session.req_header().headers.get_all(header::AUTHORIZATION);
         let authorization = Authorization::from_values(headers.iter().map(http::HeaderValue::as_bytes))?;
-        let now = Timestamp::now();
         for kind in route.accepts.iter().filter(|kind| !is_another_token(route, **kind, &authorization)) {
             *presented = Some(*kind);
             let caller = match kind {

@@ -11,7 +11,10 @@ use pingora::{
     http::{RequestHeader, ResponseHeader},
 };
 
-use crate::model::{identity::AccessToken, secret::Secret};
+use crate::{
+    model::{identity::AccessToken, secret::Secret},
+    telemetry,
+};
 
 /// What the upstream is told, from our own knowledge.
 pub struct Told<'a> {
@@ -30,7 +33,7 @@ pub struct Told<'a> {
     /// What becomes of the client's `Authorization`.
     pub authorization: Authorization<'a>,
     /// The `Host` for the upstream; none: the client's stays.
-    pub host: Option<&'a str>,
+    pub host: Option<Host<'a>>,
     /// `X-Request-Id`.
     pub request_id: &'a str,
 }
@@ -43,6 +46,14 @@ pub struct IdentityHeaders<'a> {
     pub scope: &'a str,
     /// The service's owner.
     pub owner: &'a str,
+}
+
+/// What an upstream is called.
+pub enum Host<'a> {
+    /// As the configuration says.
+    Configured(&'a HeaderValue),
+    /// As a token or the client says.
+    Named(&'a str),
 }
 
 /// What becomes of the client's `Authorization`.
@@ -106,9 +117,9 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
     remove_spoofed(request, told.trusted);
 
     if let Some(client) = told.client {
-        let client = value(client.to_canonical().to_string())?;
+        let client = value(address(client.to_canonical()))?;
         let chain = match forwarded_for {
-            Some(before) => value(format!("{before}, {}", client.to_str().unwrap_or_default()))?,
+            Some(before) => value(format!("{before}, {}", client.to_str().unwrap_or_default()).into())?,
             None => client.clone(),
         };
         request.insert_header(FORWARDED_FOR, chain)?;
@@ -151,7 +162,8 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
         }
     }
     match told.host {
-        Some(host) => request.insert_header(header::HOST, host)?,
+        Some(Host::Configured(host)) => request.insert_header(header::HOST, host.clone())?,
+        Some(Host::Named(host)) => request.insert_header(header::HOST, host)?,
         // HTTP/2 has it in the target, which ours takes the place of. Pingora makes a target of it again.
         None if !request.headers.contains_key(header::HOST) => {
             if let Some(authority) = request.uri.authority().map(ToString::to_string) {
@@ -163,8 +175,17 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
     Ok(())
 }
 
+/// The text of an address. By hand: the formatter takes as long as setting the field.
+fn address(client: IpAddr) -> Vec<u8> {
+    let mut text = Vec::with_capacity(LONGEST_V4);
+    telemetry::address(&mut text, client);
+    text
+}
+
+const LONGEST_V4: usize = "255.255.255.255".len();
+
 /// A value out of a text, without a copy.
-fn value(text: String) -> Result<HeaderValue> {
+fn value(text: Vec<u8>) -> Result<HeaderValue> {
     HeaderValue::try_from(text)
         .map_err(|_| pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "a value of ours"))
 }
@@ -236,12 +257,12 @@ pub fn to_client(response: &mut ResponseHeader, hide_credits: bool) {
         response.remove_header(&name);
     }
     if hide_credits {
-        response.remove_header(CREDITS_CONSUMED);
+        response.remove_header(&CREDITS_CONSUMED);
     }
 }
 
-/// What a service says an answer cost (nevermined.md section 8).
-pub const CREDITS_CONSUMED: &str = "nvmcreditsconsumed";
+/// What a service says an answer cost (nevermined.md section 8). Made once: a text would be made a name for each answer.
+pub static CREDITS_CONSUMED: header::HeaderName = header::HeaderName::from_static("nvmcreditsconsumed");
 
 #[cfg(test)]
 mod tests {
@@ -264,7 +285,7 @@ mod tests {
             hotkey: Some("5Hotkey"),
             access_token: None,
             authorization: Authorization::Replace(secret),
-            host: Some("upstream.example:8443"),
+            host: Some(Host::Named("upstream.example:8443")),
             request_id: "id",
         }
     }

@@ -58,6 +58,13 @@ pub fn sent_target(header: &RequestHeader) -> &[u8] {
     }
 }
 
+/// Whether a header asks for just this path and query already, and for no other host than its `Host` field says: then its
+/// target need not be parsed again.
+#[must_use]
+pub fn asks_for(header: &RequestHeader, path_and_query: &str) -> bool {
+    header.uri.authority().is_none() && header.raw_path() == path_and_query.as_bytes()
+}
+
 /// The size of the head as it counts for limits, in bytes. Pingora's own limit is 1 MiB.
 fn header_bytes(header: &RequestHeader) -> usize {
     let fields = header.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
@@ -127,6 +134,26 @@ mod tests {
             assert_eq!(screened.host, host, "{target}");
             assert_eq!(screened.forward_origin.as_ref().map(Origin::authority), origin, "{target}");
         }
+    }
+
+    #[test]
+    fn a_target_is_left_alone_only_where_it_is_the_very_one() {
+        for (sent, normal, same) in [
+            ("/a?b", "/a?b", true),
+            ("/a?", "/a?", true),
+            ("/a?", "/a", false),
+            ("/%61", "/a", false),
+            ("http://h.example/a", "/a", false),
+            ("http://h.example", "/", false),
+        ] {
+            let mut header = header(sent, &[("host", "h.example")]);
+            assert_eq!(asks_for(&header, normal), same, "{sent}");
+            header.set_raw_path(normal.as_bytes()).unwrap();
+            assert!(asks_for(&header, normal), "{sent}");
+        }
+        let mut http2 = header("/a", &[]);
+        http2.set_uri("https://h.example/a".parse().unwrap());
+        assert!(!asks_for(&http2, "/a"));
     }
 
     #[test]

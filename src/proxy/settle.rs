@@ -1,15 +1,23 @@
 //! The end of a metered request: the hold becomes a charge, and the event goes to the spool, before the client has the
 //! last byte.
 
-use std::sync::Arc;
-
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 
-use super::{Gateway, context::Context};
+use super::{
+    Gateway,
+    context::{Context, NormalTarget},
+};
 use crate::{
+    authz::{Meter, Permit},
     config::WhenFull,
-    model::{clock, credits::Credits, identity::Subject, usage::UsageEvent},
+    model::{
+        clock,
+        credits::Credits,
+        endpoint::Endpoint,
+        identity::Subject,
+        usage::{Parts, Record, Terms},
+    },
 };
 
 impl Gateway {
@@ -20,10 +28,10 @@ impl Gateway {
     pub(super) fn settle(&self, ctx: &mut Context, method: &str, status: u16) -> Result<()> {
         let Some(mut metered) = ctx.meter.take() else { return Ok(()) };
         let charged = metered.meter.charge(status, ctx.answer.reported);
-        let event = event(ctx, &metered.meter, method, status, charged.amount);
+        let record = record(ctx, &metered.meter, method, status, charged.amount);
         let recorded = match metered.room.take() {
-            Some(room) => room.append(&event),
-            None => self.spool.append(&event),
+            Some(room) => room.append(&record),
+            None => self.spool.append(&record),
         };
         match recorded {
             Ok(()) => {}
@@ -66,44 +74,49 @@ impl Gateway {
 const BROKEN_OFF: u16 = 502;
 /// Recorded where the client left before an answer, as NGINX does.
 const NOBODY_WAITED: u16 = 499;
-fn event(ctx: &Context, meter: &crate::authz::Meter, method: &str, status: u16, charged: Credits) -> UsageEvent {
+
+/// What is written of the request, borrowed from where it is: nothing is copied but into the spool.
+fn record<'a>(
+    ctx: &'a Context,
+    meter: &'a Meter,
+    method: &'a str,
+    status: u16,
+    charged: Credits,
+) -> Record<'a, Parts<'a>> {
     let identity = meter.identity();
     let facts = meter.facts();
-    let holder = match identity.subject {
-        Subject::Evm(holder) => Some(holder),
-        Subject::Hotkey(_) | Subject::Coldkey(_) | Subject::OwnNeuron => None,
-    };
     let entitlement = identity.entitlement.as_ref();
-    let text = |text: Option<&Arc<str>>| text.map_or_else(|| Arc::from(""), Arc::clone);
-    UsageEvent {
+    Record {
         event_id: ctx.id,
         at_micros: clock::now_micros(),
-        request_id: ctx.id_text(&mut [0; 36]).into(),
-        route: ctx.route.as_ref().map_or_else(|| Arc::from(""), |route| Arc::clone(&route.name)),
-        listener: ctx.listener.clone(),
-        service: facts.service,
-        plan: entitlement.map(|entitlement| entitlement.plan),
-        holder,
-        user_id: text(entitlement.map(|entitlement| &entitlement.user_id)),
-        owner: text(entitlement.map(|entitlement| &entitlement.owner)),
-        endpoint: called(ctx),
-        method: method.into(),
+        duration_micros: u64::try_from(ctx.started.elapsed().as_micros()).unwrap_or(u64::MAX),
         status,
         upstream_status: ctx.answer.status,
         reported: ctx.answer.reported,
         charged,
-        source: facts.source,
-        duration_micros: u64::try_from(ctx.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        request_id: None,
         open: false,
+        method,
+        endpoint: called(ctx),
+        terms: Terms {
+            route: ctx.route.as_ref().map_or("", |route| &route.name),
+            listener: ctx.listener.as_deref(),
+            service: facts.service,
+            plan: entitlement.map(|entitlement| entitlement.plan),
+            holder: match identity.subject {
+                Subject::Evm(holder) => Some(holder),
+                Subject::Hotkey(_) | Subject::Coldkey(_) | Subject::OwnNeuron => None,
+            },
+            user_id: entitlement.map_or("", |entitlement| &entitlement.user_id),
+            owner: entitlement.map_or("", |entitlement| &entitlement.owner),
+            contract: facts.source.contract(),
+        },
     }
 }
 
 /// `scheme://host[:port]/path`, without the query (nevermined.md section 8.1).
-fn called(ctx: &Context) -> Arc<str> {
-    let path = ctx.target.as_ref().map_or("", super::context::NormalTarget::path);
-    let origin = ctx.permit.as_ref().and_then(|permit| permit.endpoint()).map(crate::model::endpoint::Endpoint::origin);
-    match origin {
-        Some(origin) => [origin.scheme().as_str(), "://", origin.authority(), path].concat().into(),
-        None => path.into(),
-    }
+fn called(ctx: &Context) -> Parts<'_> {
+    let path = ctx.target.as_ref().map_or("", NormalTarget::path);
+    let origin = ctx.permit.as_ref().and_then(Permit::endpoint).map(Endpoint::origin);
+    Parts(origin.map_or(["", "", "", path], |origin| [origin.scheme().as_str(), "://", origin.authority(), path]))
 }

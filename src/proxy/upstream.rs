@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::HeaderValue;
 use ipnet::IpNet;
 use pingora::{
     protocols::ALPN,
@@ -47,9 +48,26 @@ impl NoWay {
 
 type Addresses = Arc<[SocketAddr]>;
 
+/// An upstream of the configuration, and what need not be found out for each request.
+struct Known {
+    upstream: Upstream,
+    /// Its addresses, where they are addresses and not names.
+    fixed: Vec<Option<SocketAddr>>,
+    /// What stands in the `Host` field; none: it has no address.
+    host: Option<HeaderValue>,
+}
+
+impl Known {
+    fn new(upstream: Upstream) -> Self {
+        let fixed = upstream.addresses.iter().map(|address| fixed(&address.host, address.port)).collect();
+        let host = upstream.addresses.first().and_then(|address| HeaderValue::try_from(address.to_string()).ok());
+        Self { upstream, fixed, host }
+    }
+}
+
 /// Finds upstreams' addresses, and makes Pingora's peers of them.
 pub struct Upstreams {
-    configured: Vec<Upstream>,
+    configured: Vec<Known>,
     allow: Vec<IpNet>,
     timeouts: Timeouts,
     resolved: Cache<(Box<str>, u16), (Instant, Addresses)>,
@@ -66,6 +84,7 @@ impl Upstreams {
     pub fn new(egress: &Egress, configured: Vec<Upstream>, outside: Handle) -> Self {
         let resolved = Cache::new(NAMES);
         let (allow, timeouts, resolve_ttl) = (egress.allow.clone(), egress.timeouts, egress.resolve_ttl);
+        let configured = configured.into_iter().map(Known::new).collect();
         Self { configured, allow, timeouts, resolved, resolve_ttl, outside }
     }
 
@@ -73,12 +92,17 @@ impl Upstreams {
     ///
     /// # Errors
     /// [`NoWay`].
-    pub async fn configured(&self, index: usize, attempt: usize) -> Result<HttpPeer, NoWay> {
-        let upstream = self.configured.get(index).ok_or(NoWay::Unresolved)?;
-        let address = upstream.addresses.get(attempt % upstream.addresses.len().max(1)).ok_or(NoWay::Unresolved)?;
-        let addresses = self.addresses(&address.host, address.port).await?;
-        let address_of_name = attempt / upstream.addresses.len().max(1);
-        let socket = pick(&addresses, address_of_name).ok_or(NoWay::Unresolved)?;
+    pub async fn configured(&self, index: usize, attempt: usize) -> Result<Box<HttpPeer>, NoWay> {
+        let Known { upstream, fixed, .. } = self.configured.get(index).ok_or(NoWay::Unresolved)?;
+        let turn = attempt % upstream.addresses.len().max(1);
+        let address = upstream.addresses.get(turn).ok_or(NoWay::Unresolved)?;
+        let socket = if let Some(fixed) = fixed.get(turn).copied().flatten() {
+            fixed
+        } else {
+            let addresses = self.addresses(&address.host, address.port).await?;
+            let address_of_name = attempt / upstream.addresses.len().max(1);
+            pick(&addresses, address_of_name).ok_or(NoWay::Unresolved)?
+        };
         let server_name = upstream.server_name.clone().unwrap_or_else(|| address.host.clone());
         let http = match (upstream.http2, upstream.tls) {
             (Http2::Never, _) | (Http2::Auto, false) => ALPN::H1,
@@ -92,7 +116,7 @@ impl Upstreams {
     ///
     /// # Errors
     /// [`NoWay`].
-    pub async fn named(&self, origin: &Origin, attempt: usize) -> Result<HttpPeer, NoWay> {
+    pub async fn named(&self, origin: &Origin, attempt: usize) -> Result<Box<HttpPeer>, NoWay> {
         let addresses = self.addresses(origin.host(), origin.port()).await?;
         let allowed = addresses.iter().filter(|address| self.may_go_to(address.ip()));
         let allowed: Vec<SocketAddr> = allowed.copied().collect();
@@ -104,8 +128,8 @@ impl Upstreams {
 
     /// The host name or address of an upstream of the configuration, for the `Host` field.
     #[must_use]
-    pub fn host_of(&self, index: usize) -> Option<String> {
-        self.configured.get(index)?.addresses.first().map(ToString::to_string)
+    pub fn host_of(&self, index: usize) -> Option<&HeaderValue> {
+        self.configured.get(index)?.host.as_ref()
     }
 
     fn may_go_to(&self, address: IpAddr) -> bool {
@@ -114,8 +138,8 @@ impl Upstreams {
     }
 
     async fn addresses(&self, host: &str, port: u16) -> Result<Addresses, NoWay> {
-        if let Ok(address) = host.parse::<IpAddr>() {
-            return Ok(Arc::new([SocketAddr::new(address, port)]));
+        if let Some(address) = fixed(host, port) {
+            return Ok(Arc::new([address]));
         }
         let key: (Box<str>, u16) = (host.into(), port);
         let known = self.resolved.get(&key);
@@ -145,12 +169,17 @@ impl Upstreams {
     }
 }
 
+/// The address that a text is, if it is no name.
+fn fixed(host: &str, port: u16) -> Option<SocketAddr> {
+    host.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, port))
+}
+
 fn pick(addresses: &[SocketAddr], attempt: usize) -> Option<SocketAddr> {
     addresses.get(attempt % addresses.len().max(1)).copied()
 }
 
-fn peer(address: SocketAddr, tls: bool, server_name: String, http: ALPN, timeouts: &Timeouts) -> HttpPeer {
-    let mut peer = HttpPeer::new(address, tls, server_name);
+fn peer(address: SocketAddr, tls: bool, server_name: String, http: ALPN, timeouts: &Timeouts) -> Box<HttpPeer> {
+    let mut peer = Box::new(HttpPeer::new(address, tls, server_name));
     let options: &mut PeerOptions = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.total_connect);

@@ -33,6 +33,7 @@ use crate::{
     metrics::{self, Metrics},
     model::{
         clock::{self, Timestamp},
+        credits::Credits,
         usage::UsageEvent,
     },
     oauth::{self, SigningKeys},
@@ -60,7 +61,7 @@ impl Background {
     ) -> Self {
         let stop = watch::Sender::new(false);
         let ledger = Arc::clone(&rooms.ledger);
-        let settled = move |events: &[UsageEvent]| events.iter().for_each(|event| settle(&ledger, event));
+        let settled = move |events: &[UsageEvent]| settle(&ledger, events);
         let mut awaited = vec![outside.spawn(movers.writer.run(settled, told_to_stop(stop.subscribe())))];
         if let Some(reporter) = movers.reporter {
             awaited.push(outside.spawn(reporter.run(told_to_stop(stop.subscribe()))));
@@ -118,10 +119,17 @@ pub async fn told_to_stop(mut stop: watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-fn settle(ledger: &Ledger, event: &UsageEvent) {
-    if let (Some(plan), Some(holder)) = (event.plan, event.holder) {
-        ledger.settled(&AccountKey { source: event.source, plan, holder }, event.charged);
+fn settle(ledger: &Ledger, events: &[UsageEvent]) {
+    for events in events.chunk_by(|one, next| account(one) == account(next)) {
+        let sum = events.iter().fold(Credits::ZERO, |sum, event| sum.plus(event.charged));
+        if let Some(account) = events.first().and_then(account) {
+            ledger.settled(&account, sum);
+        }
     }
+}
+
+fn account(event: &UsageEvent) -> Option<AccountKey> {
+    Some(AccountKey { source: event.source, plan: event.plan?, holder: event.holder? })
 }
 
 async fn watch_certificates(certificates: Vec<Arc<Certificates>>) {
@@ -279,8 +287,15 @@ async fn keep_house(store: Store, retention: Option<Duration>, access_tables: bo
         if let Some(retention) = retention {
             let micros = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
             let before = clock::now_micros().saturating_sub(micros);
-            if let Err(error) = store.delete_usage_before(before, HOUSEKEEPING_ROWS).await {
-                tracing::debug!(%error, "old usage cannot be deleted");
+            loop {
+                match store.delete_usage_before(before, HOUSEKEEPING_ROWS).await {
+                    Ok(0) => break,
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!(%error, "old usage cannot be deleted");
+                        break;
+                    }
+                }
             }
         }
     }

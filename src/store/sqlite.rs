@@ -1,5 +1,6 @@
 //! `SQLite`: the embedded database, for one gateway. What differs from Postgres stays here: times are microseconds,
-//! ids are texts, a batch travels as one JSON text where Postgres takes arrays.
+//! ids are texts, lists travel as one JSON text where Postgres takes arrays, and usage is kept in batches
+//! (docs/adr/0013-usage-in-batches.md).
 
 pub mod credits;
 pub mod nonces;
@@ -15,10 +16,10 @@ pub mod report;
 pub mod takeover;
 pub mod usage;
 
-use std::{future::Future, path::Path, sync::Arc, time::Duration};
+use std::{future::Future, path::Path, time::Duration};
 
 use sqlx::{
-    ConnectOptions, SqlStr, SqlitePool,
+    ConnectOptions, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -32,7 +33,6 @@ pub struct Database {
     read: SqlitePool,
     timeout: Duration,
     reports: bool,
-    inserts: Arc<[SqlStr]>,
 }
 
 impl Database {
@@ -62,14 +62,13 @@ impl Database {
             read: pool(options.max_connections.max(1)),
             timeout: options.timeout,
             reports: options.reports,
-            inserts: usage::inserts(),
         })
     }
 
     pub async fn migrate(&self) -> Result<()> {
         let mut migrations = sqlx::migrate!("migrations/sqlite");
         migrations.set_ignore_missing(true).run(&self.write).await?;
-        Ok(())
+        usage::conversion::run(self).await
     }
 
     /// All, and those that are idle.
@@ -91,12 +90,6 @@ impl Database {
 pub async fn health(database: &Database) -> Result<()> {
     sqlx::query("select 1").execute(&database.read).await?;
     Ok(())
-}
-
-/// A sum that `SQLite` computed in two halves, because its own stops with an error where 63 bits do not suffice.
-fn joined(high: i64, low: i64) -> crate::model::credits::Credits {
-    let sum = i128::from(high).saturating_mul(1 << 32).saturating_add(i128::from(low));
-    crate::model::credits::Credits::new(u64::try_from(sum).unwrap_or(u64::MAX))
 }
 
 /// A list for `in (select value from json_each(…))`.

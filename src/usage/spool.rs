@@ -14,6 +14,7 @@ mod keeper;
 mod segment;
 
 use std::{
+    borrow::Cow,
     collections::VecDeque,
     fs::File,
     io,
@@ -25,12 +26,16 @@ use std::{
     time::Duration,
 };
 
+use minicbor::Encode;
 use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 use tokio::sync::{Notify, watch};
 
 use self::{keeper::Keeper, segment::Segment};
-use crate::model::usage::UsageEvent;
+use crate::model::{
+    address::hex_text,
+    usage::{Reader, Record, UsageEvent},
+};
 
 /// How a spool is kept.
 #[derive(Clone, Debug)]
@@ -300,7 +305,7 @@ impl Spool {
     ///
     /// # Errors
     /// As [`Self::reserve`] and [`Reservation::append`].
-    pub fn append(&self, event: &UsageEvent) -> Result<(), SpoolError> {
+    pub fn append<E: Encode<()>>(&self, event: &Record<'_, E>) -> Result<(), SpoolError> {
         self.reserve()?.append(event)
     }
 
@@ -333,6 +338,8 @@ impl Spool {
         let segments: Vec<_> =
             self.inner.segments.lock().iter().filter(|segment| !segment.is_acknowledged()).map(Arc::clone).collect();
         let mut oldest = NONE;
+        let mut reader = Reader::default();
+        batch.events.reserve(usize::try_from(self.depth()).unwrap_or(usize::MAX).min(max));
         let mut chunk = self.inner.chunk.lock();
         for segment in segments {
             let left = max.saturating_sub(batch.len());
@@ -342,7 +349,7 @@ impl Spool {
             let from = segment.acked.load(Ordering::Acquire);
             let Batch { events, unreadable, marks } = &mut batch;
             let read = segment
-                .read(&mut chunk, from, left, |payload| match UsageEvent::decode_after(events.last(), payload) {
+                .read(&mut chunk, from, left, |payload| match reader.read(payload) {
                     Ok(event) => {
                         oldest = if oldest == NONE { event.at_micros } else { oldest.min(event.at_micros) };
                         events.push(event);
@@ -430,7 +437,7 @@ impl Reservation {
     ///
     /// # Errors
     /// When the disk fails: the event is lost unless the caller keeps it, and is counted as dropped.
-    pub fn append(self, event: &UsageEvent) -> Result<(), SpoolError> {
+    pub fn append<E: Encode<()>>(self, event: &Record<'_, E>) -> Result<(), SpoolError> {
         self.inner.append(event)
         // The promise is given back by `drop`; the room that was used was taken from `slots` by `append`.
     }
@@ -439,6 +446,17 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.inner.slots.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl Unreadable {
+    /// For a person: text as it is, and everything else in hexadecimal.
+    #[must_use]
+    pub fn text(&self) -> Cow<'_, str> {
+        match std::str::from_utf8(&self.payload) {
+            Ok(text) => text.into(),
+            Err(_) => hex_text(&mut vec![0; self.payload.len().saturating_mul(2)], "", &self.payload).to_owned().into(),
+        }
     }
 }
 

@@ -14,7 +14,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::RwLock;
+use tokio::{
+    sync::RwLock,
+    time::{Instant, sleep_until},
+};
 
 use super::spool::{Batch, Spool};
 use crate::{
@@ -29,6 +32,8 @@ pub struct WriterOptions {
     pub batch: usize,
     /// How long more events are waited for before a batch that is not full is written.
     pub linger: Duration,
+    /// The least time from one transaction to the next, unless a batch is full: each costs as much as hundreds of events.
+    pub pace: Duration,
     /// The first pause after a failure. Doubled each time, up to `most_patience`.
     pub least_patience: Duration,
     /// The longest pause after a failure.
@@ -40,8 +45,9 @@ pub struct WriterOptions {
 impl Default for WriterOptions {
     fn default() -> Self {
         Self {
-            batch: 1000,
+            batch: 5000,
             linger: Duration::from_millis(30),
+            pace: Duration::from_millis(250),
             least_patience: Duration::from_millis(100),
             most_patience: Duration::from_secs(5),
             drain: Duration::from_secs(10),
@@ -123,6 +129,7 @@ impl Writer {
     /// rejected are among them: they will not be charged, and must not weigh on anybody.
     pub async fn run(self, settled: impl Fn(&[UsageEvent]) + Send, shutdown: impl Future<Output = ()> + Send) {
         let mut shutdown = pin!(shutdown);
+        let mut next = Instant::now();
         loop {
             tokio::select! {
                 biased;
@@ -133,9 +140,10 @@ impl Writer {
                 tokio::select! {
                     biased;
                     () = &mut shutdown => break,
-                    () = tokio::time::sleep(self.options.linger) => {}
+                    () = sleep_until(next.max(after(self.options.linger))) => {}
                 }
             }
+            next = after(self.options.pace);
             // Not cut off by a shutdown: dropping a transaction half way costs nothing but the work done.
             if self.deliver(&settled, &mut shutdown).await.is_break() {
                 break;
@@ -193,7 +201,7 @@ impl Writer {
         let (spool, most) = (self.spool.clone(), self.options.batch);
         let batch = tokio::task::spawn_blocking(move || spool.next_batch(most)).await??;
         for record in &batch.unreadable {
-            self.reject(&record.payload, &record.error).await?;
+            self.reject(&record.text(), &record.error).await?;
         }
         let _gate = self.gate.write().await;
         self.write(&batch, settled).await?;
@@ -215,9 +223,7 @@ impl Writer {
                 }
                 Err(error) if error.is_data() => {
                     if let [event] = events {
-                        let mut raw = Vec::new();
-                        event.encode(&mut raw);
-                        self.reject(&raw, &error.to_string()).await?;
+                        self.reject(&event.to_json(), &error.to_string()).await?;
                     } else {
                         let (first, second) = events.split_at(events.len() / 2);
                         pending.extend([second, first]);
@@ -231,12 +237,17 @@ impl Writer {
         Ok(())
     }
 
-    async fn reject(&self, raw: &[u8], error: &str) -> Result<(), StoreError> {
+    async fn reject(&self, raw: &str, error: &str) -> Result<(), StoreError> {
         self.store.reject_usage(raw, error).await?;
         self.stats.rejected.fetch_add(1, Ordering::Relaxed);
         tracing::error!(%error, "a usage event cannot be written and was set aside in usage_rejected: it is not charged");
         Ok(())
     }
+}
+
+fn after(pause: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(pause).unwrap_or(now)
 }
 
 /// Between half of it and all of it, so that gateways which lost the same database do not come back together. The

@@ -41,6 +41,7 @@ fn quick() -> WriterOptions {
     WriterOptions {
         batch: 50,
         linger: Duration::from_millis(2),
+        pace: Duration::ZERO,
         least_patience: Duration::from_millis(5),
         most_patience: Duration::from_millis(20),
         drain: Duration::from_secs(10),
@@ -102,7 +103,7 @@ async fn what_is_spooled_is_written_settled_once_and_forgotten() {
         let stats = writer.stats();
         let working = Working::start(writer);
         for number in 1..=500 {
-            spool.append(&event(number)).unwrap();
+            spool.append(&event(number).record()).unwrap();
             if number % 100 == 0 {
                 tokio::time::sleep(Duration::from_millis(3)).await;
             }
@@ -122,7 +123,8 @@ async fn an_event_that_can_never_be_written_is_set_aside_and_holds_up_nobody() {
         let spool = spool_in(directory.path());
         for number in 1..=20 {
             let status = if number == 7 || number == 13 { 1000 } else { 200 };
-            spool.append(&UsageEvent { status, ..event(number) }).unwrap();
+            let event = UsageEvent { status, ..event(number) };
+            spool.append(&event.record()).unwrap();
         }
         let writer = Writer::new(spool.clone(), fixture.store.clone(), quick());
         let stats = writer.stats();
@@ -159,7 +161,7 @@ async fn nothing_leaves_the_spool_while_the_store_cannot_take_it() {
     let stats = writer.stats();
     let working = Working::start(writer);
     for number in 1..=120 {
-        spool.append(&event(number)).unwrap();
+        spool.append(&event(number).record()).unwrap();
     }
     // There are no tables yet.
     eventually("it has tried some times", || stats.failures() > 5).await;
@@ -175,7 +177,7 @@ async fn nothing_leaves_the_spool_while_the_store_cannot_take_it() {
 async fn a_stop_that_cannot_drain_leaves_the_rest_to_the_next_start() {
     let directory = tempfile::tempdir().unwrap();
     let spool = spool_in(directory.path());
-    spool.append(&event(1)).unwrap();
+    spool.append(&event(1).record()).unwrap();
     let target = StoreTarget::Sqlite(directory.path().join("tollgate.db"));
     let store = Store::open(&StoreOptions {
         target,
@@ -210,7 +212,7 @@ async fn nothing_is_committed_while_somebody_reads_balances() {
         let gate = writer.commit_gate();
         let working = Working::start(writer);
         for round in 1..=20_u64 {
-            spool.append(&event(round)).unwrap();
+            spool.append(&event(round).record()).unwrap();
             let reading = gate.read().await;
             // Both before or both after: what the store counts is what was called settled.
             let settled = working.settled.lock().unwrap().len();

@@ -1,177 +1,279 @@
-//! A usage event as the spool keeps it: one JSON object, which a person can read and so can neighbouring versions.
+//! A usage event as the spool keeps it: one CBOR array (RFC 8949), each field in the place of its number.
 //!
-//! Written on the request path, hence by hand: a serializer takes several times as long.
+//! A later version appends fields, which earlier ones skip; what an earlier one did not write has a default. What the
+//! events of one holder share is an array within the array, which [`Reader`] reads once where neighbours have the same.
 
-use std::{borrow::Cow, str::FromStr, sync::Arc};
+use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, de::Error};
+use minicbor::{
+    Decode, Decoder, Encode, Encoder, decode,
+    encode::{Error, Write},
+};
 use uuid::Uuid;
 
-use super::{CreditSource, NotAnEvent, UsageEvent};
-use crate::model::{
-    address::{EvmAddress, hex_into},
-    credits::Credits,
-    did::Did,
-};
+use super::{CreditSource, NotAnEvent, UsageEvent, json};
+use crate::model::{address::EvmAddress, credits::Credits, did::Did};
 
-/// Appends the event.
-pub fn write(event: &UsageEvent, to: &mut Vec<u8>) {
-    let mut id = Uuid::encode_buffer();
-    plain(to, r#"{"event_id":""#, event.event_id.as_hyphenated().encode_lower(&mut id));
-    number(to, r#"","at_micros":"#, event.at_micros);
-    text(to, r#","request_id":"#, &event.request_id);
-    text(to, r#","route":"#, &event.route);
-    if let Some(listener) = &event.listener {
-        text(to, r#","listener":"#, listener);
-    }
-    hex(to, r#","service":"did:nv:"#, &event.service.0);
-    if let Some(plan) = &event.plan {
-        hex(to, r#","plan":"did:nv:"#, &plan.0);
-    }
-    if let Some(holder) = &event.holder {
-        hex(to, r#","holder":"0x"#, &holder.0);
-    }
-    text(to, r#","user_id":"#, &event.user_id);
-    text(to, r#","owner":"#, &event.owner);
-    text(to, r#","endpoint":"#, &event.endpoint);
-    text(to, r#","method":"#, &event.method);
-    number(to, r#","status":"#, event.status);
-    if let Some(status) = event.upstream_status {
-        number(to, r#","upstream_status":"#, status);
-    }
-    if let Some(reported) = event.reported {
-        number(to, r#","reported":"#, reported.get());
-    }
-    number(to, r#","charged":"#, event.charged.get());
-    match &event.source {
-        CreditSource::Local => plain(to, r#","source":""#, r#"local""#),
-        CreditSource::Chain { contract } => hex(to, r#","source":"0x"#, &contract.0),
-    }
-    number(to, r#","duration_micros":"#, event.duration_micros);
-    plain(to, r#","open":"#, if event.open { "true}" } else { "false}" });
+/// The fields of a [`UsageEvent`], which says what they mean, borrowed from wherever they are: what the request path
+/// writes to the spool. `E` is the endpoint, as one text or as [`Parts`].
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+#[expect(missing_docs, reason = "as in UsageEvent")]
+pub struct Record<'a, E = &'a str, T = Terms<'a>> {
+    #[cbor(n(0), with = "uuid_bytes")]
+    pub event_id: Uuid,
+    #[n(1)]
+    pub at_micros: i64,
+    #[n(2)]
+    pub duration_micros: u64,
+    #[n(3)]
+    pub status: u16,
+    #[n(4)]
+    pub upstream_status: Option<u16>,
+    #[n(5)]
+    pub reported: Option<Credits>,
+    #[n(6)]
+    pub charged: Credits,
+    /// None: the event's id, as text.
+    #[n(7)]
+    pub request_id: Option<&'a str>,
+    #[cbor(n(8), default)]
+    pub open: bool,
+    #[n(9)]
+    pub method: &'a str,
+    #[n(10)]
+    pub endpoint: E,
+    #[n(11)]
+    pub terms: T,
 }
 
-/// Text that needs no escapes.
-fn plain(to: &mut Vec<u8>, before: &str, text: &str) {
-    to.extend_from_slice(before.as_bytes());
-    to.extend_from_slice(text.as_bytes());
+/// Whose service is called, and who pays with what: the same from event to event.
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+#[expect(missing_docs, reason = "as in UsageEvent")]
+pub struct Terms<'a> {
+    #[n(0)]
+    pub service: Did,
+    #[n(1)]
+    pub plan: Option<Did>,
+    #[n(2)]
+    pub holder: Option<EvmAddress>,
+    #[n(3)]
+    pub route: &'a str,
+    #[n(4)]
+    pub listener: Option<&'a str>,
+    #[cbor(n(5), default)]
+    pub user_id: &'a str,
+    #[cbor(n(6), default)]
+    pub owner: &'a str,
+    /// Where the credits are on chain. None: they are our own.
+    #[n(7)]
+    pub contract: Option<EvmAddress>,
 }
 
-fn hex(to: &mut Vec<u8>, before: &str, bytes: &[u8]) {
-    to.extend_from_slice(before.as_bytes());
-    hex_into(to, bytes);
-    to.push(b'"');
-}
+/// A text in parts, written as one.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a>(pub [&'a str; 4]);
 
-fn number(to: &mut Vec<u8>, before: &str, number: impl serde::Serialize) {
-    to.extend_from_slice(before.as_bytes());
-    json(to, &number);
-}
-
-fn text(to: &mut Vec<u8>, before: &str, text: &str) {
-    to.extend_from_slice(before.as_bytes());
-    // Without a branch for each byte, so that many are looked at at once.
-    let escapes = text.bytes().fold(false, |found, byte| found | matches!(byte, ..b' ' | b'"' | b'\\'));
-    if escapes {
-        json(to, text);
-    } else {
-        to.push(b'"');
-        to.extend_from_slice(text.as_bytes());
-        to.push(b'"');
+impl<C> Encode<C> for Parts<'_> {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), Error<W::Error>> {
+        let length = self.0.iter().fold(0_u64, |length, part| length.saturating_add(part.len() as u64));
+        e.str_len(length)?;
+        self.0.iter().try_for_each(|part| e.writer_mut().write_all(part.as_bytes()).map_err(Error::write))
     }
 }
 
-fn json(to: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
-    // Writing JSON to memory fails only on a map with keys that are no text, and there are no maps here.
-    let written = serde_json::to_writer(to, value);
-    debug_assert!(written.is_ok(), "{written:?}");
+impl<'a> From<&'a UsageEvent> for Record<'a> {
+    fn from(event: &'a UsageEvent) -> Self {
+        let mut id = Uuid::encode_buffer();
+        let id = event.event_id.as_hyphenated().encode_lower(&mut id);
+        Self {
+            event_id: event.event_id,
+            at_micros: event.at_micros,
+            duration_micros: event.duration_micros,
+            status: event.status,
+            upstream_status: event.upstream_status,
+            reported: event.reported,
+            charged: event.charged,
+            request_id: (*event.request_id != *id).then_some(&event.request_id),
+            open: event.open,
+            method: &event.method,
+            endpoint: &event.endpoint,
+            terms: Terms {
+                service: event.service,
+                plan: event.plan,
+                holder: event.holder,
+                route: &event.route,
+                listener: event.listener.as_deref(),
+                user_id: &event.user_id,
+                owner: &event.owner,
+                contract: event.source.contract(),
+            },
+        }
+    }
 }
 
-/// Reads an event, sharing texts with the one before.
-pub fn read(before: Option<&UsageEvent>, bytes: &[u8]) -> Result<UsageEvent, NotAnEvent> {
-    let record: Record<'_> = serde_json::from_slice(bytes)?;
-    let shared = |text: Cow<'_, str>, known: fn(&UsageEvent) -> Option<&Arc<str>>| match before.and_then(known) {
-        Some(known) if **known == *text => Arc::clone(known),
-        _ => text.into(),
-    };
-    Ok(UsageEvent {
-        event_id: record.event_id,
-        at_micros: record.at_micros,
-        request_id: record.request_id.into(),
-        route: shared(record.route, |event| Some(&event.route)),
-        listener: record.listener.map(|Text(listener)| shared(listener, |event| event.listener.as_ref())),
-        service: record.service,
-        plan: record.plan,
-        holder: record.holder,
-        user_id: shared(record.user_id, |event| Some(&event.user_id)),
-        owner: shared(record.owner, |event| Some(&event.owner)),
-        endpoint: shared(record.endpoint, |event| Some(&event.endpoint)),
-        method: shared(record.method, |event| Some(&event.method)),
-        status: record.status,
-        upstream_status: record.upstream_status,
-        reported: record.reported,
-        charged: record.charged,
-        source: record.source,
-        duration_micros: record.duration_micros,
-        open: record.open,
-    })
+impl<E: Encode<()>> Record<'_, E> {
+    /// Appends the record.
+    pub fn encode_into(&self, to: &mut Vec<u8>) {
+        // Memory takes everything, and no field here refuses to be written.
+        let written = minicbor::encode(self, to);
+        debug_assert!(written.is_ok(), "{written:?}");
+    }
 }
 
-/// What [`write`] writes. Fields that came later, or that may be absent, have defaults.
-#[derive(Deserialize)]
-struct Record<'a> {
-    #[serde(deserialize_with = "parsed")]
-    event_id: Uuid,
-    at_micros: i64,
-    #[serde(borrow)]
-    request_id: Cow<'a, str>,
-    #[serde(borrow)]
-    route: Cow<'a, str>,
-    #[serde(borrow, default)]
-    listener: Option<Text<'a>>,
-    #[serde(deserialize_with = "parsed")]
+impl<'a> Record<'a> {
+    /// Reads the record that these bytes begin with.
+    ///
+    /// # Errors
+    /// When they begin with something else.
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, decode::Error> {
+        minicbor::decode(bytes)
+    }
+
+    /// The same with every text cut to `limit` bytes: what remains when a hostile path does not fit the spool.
+    #[must_use]
+    pub(crate) fn cut(self, limit: usize) -> Self {
+        let cut = |text: &'a str| text.get(..text.floor_char_boundary(limit)).unwrap_or_default();
+        let terms = Terms {
+            route: cut(self.terms.route),
+            listener: self.terms.listener.map(cut),
+            user_id: cut(self.terms.user_id),
+            owner: cut(self.terms.owner),
+            ..self.terms
+        };
+        let request_id = self.request_id.map(cut);
+        Self { request_id, method: cut(self.method), endpoint: cut(self.endpoint), terms, ..self }
+    }
+}
+
+/// Reads events one after the other, which mostly say the same: texts are kept once, and terms are not read again.
+#[derive(Debug, Default)]
+pub struct Reader {
+    method: Option<Arc<str>>,
+    endpoint: Option<Arc<str>>,
+    terms: Option<Kept>,
+}
+
+/// Terms, and how they were written.
+#[derive(Debug)]
+struct Kept {
+    written: Vec<u8>,
+    terms: OwnTerms,
+}
+
+/// [`Terms`] that an event can have.
+#[derive(Clone, Debug)]
+struct OwnTerms {
     service: Did,
-    #[serde(default, deserialize_with = "maybe_parsed")]
     plan: Option<Did>,
-    #[serde(default, deserialize_with = "maybe_parsed")]
     holder: Option<EvmAddress>,
-    #[serde(borrow, default)]
-    user_id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    owner: Cow<'a, str>,
-    #[serde(borrow)]
-    endpoint: Cow<'a, str>,
-    #[serde(borrow)]
-    method: Cow<'a, str>,
-    status: u16,
-    #[serde(default)]
-    upstream_status: Option<u16>,
-    #[serde(default)]
-    reported: Option<Credits>,
-    charged: Credits,
-    #[serde(deserialize_with = "source")]
+    route: Arc<str>,
+    listener: Option<Arc<str>>,
+    user_id: Arc<str>,
+    owner: Arc<str>,
     source: CreditSource,
-    duration_micros: u64,
-    #[serde(default)]
-    open: bool,
 }
 
-/// Borrowed where nothing is escaped. A `Cow` alone would always be a copy within an `Option`.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+impl Reader {
+    /// Reads one event: what [`UsageEvent::encode`] wrote, or the JSON of an earlier version.
+    ///
+    /// # Errors
+    /// When the bytes are something else, or were written by a version too far away.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<UsageEvent, NotAnEvent> {
+        // No CBOR array begins with this byte.
+        if bytes.first() == Some(&b'{') {
+            return Ok(json::read(bytes)?);
+        }
+        let mut decoder = Decoder::new(bytes);
+        let event = self.next(&mut decoder)?;
+        if decoder.position() == bytes.len() { Ok(event) } else { Err(NotAnEvent::More) }
+    }
 
-fn parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
-    Text::deserialize(from)?.0.parse().map_err(D::Error::custom)
+    /// Reads the next record of a sequence.
+    pub(super) fn next(&mut self, decoder: &mut Decoder<'_>) -> Result<UsageEvent, decode::Error> {
+        let record: Record<'_, &str, OwnTerms> = decoder.decode_with(&mut self.terms)?;
+        let terms = record.terms;
+        let mut id = Uuid::encode_buffer();
+        let request_id = record.request_id.unwrap_or(record.event_id.as_hyphenated().encode_lower(&mut id));
+        Ok(UsageEvent {
+            event_id: record.event_id,
+            at_micros: record.at_micros,
+            request_id: request_id.into(),
+            route: terms.route,
+            listener: terms.listener,
+            service: terms.service,
+            plan: terms.plan,
+            holder: terms.holder,
+            user_id: terms.user_id,
+            owner: terms.owner,
+            endpoint: shared(&mut self.endpoint, record.endpoint),
+            method: shared(&mut self.method, record.method),
+            status: record.status,
+            upstream_status: record.upstream_status,
+            reported: record.reported,
+            charged: record.charged,
+            source: terms.source,
+            duration_micros: record.duration_micros,
+            open: record.open,
+        })
+    }
 }
 
-fn maybe_parsed<'de, T: FromStr<Err: std::fmt::Display>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
-    Option::<Text>::deserialize(from)?.map(|Text(text)| text.parse().map_err(D::Error::custom)).transpose()
+/// The text that is kept, or else keeps this one.
+fn shared(kept: &mut Option<Arc<str>>, text: &str) -> Arc<str> {
+    match kept {
+        Some(kept) if **kept == *text => Arc::clone(kept),
+        kept => Arc::clone(kept.insert(text.into())),
+    }
 }
 
-/// A contract's address, or the word `local`.
-fn source<'de, D: Deserializer<'de>>(from: D) -> Result<CreditSource, D::Error> {
-    match &*Text::deserialize(from)?.0 {
-        "local" => Ok(CreditSource::Local),
-        contract => contract.parse().map(|contract| CreditSource::Chain { contract }).map_err(D::Error::custom),
+impl<'b> Decode<'b, Option<Kept>> for OwnTerms {
+    fn decode(decoder: &mut Decoder<'b>, kept: &mut Option<Kept>) -> Result<Self, decode::Error> {
+        let start = decoder.position();
+        let rest = decoder.input().get(start..).unwrap_or_default();
+        // No CBOR item is the beginning of another, so these are the same terms.
+        if let Some(kept) = kept
+            && rest.starts_with(&kept.written)
+        {
+            decoder.set_position(start.saturating_add(kept.written.len()));
+            return Ok(kept.terms.clone());
+        }
+        let read: Terms<'_> = decoder.decode()?;
+        let before = kept.as_ref().map(|kept| &kept.terms);
+        let shared = |text: &str, known: fn(&Self) -> Option<&Arc<str>>| match before.and_then(known) {
+            Some(known) if **known == *text => Arc::clone(known),
+            _ => text.into(),
+        };
+        let terms = Self {
+            service: read.service,
+            plan: read.plan,
+            holder: read.holder,
+            route: shared(read.route, |terms| Some(&terms.route)),
+            listener: read.listener.map(|listener| shared(listener, |terms| terms.listener.as_ref())),
+            user_id: shared(read.user_id, |terms| Some(&terms.user_id)),
+            owner: shared(read.owner, |terms| Some(&terms.owner)),
+            source: read.contract.map_or(CreditSource::Local, |contract| CreditSource::Chain { contract }),
+        };
+        let length = decoder.position().saturating_sub(start);
+        let written = rest.get(..length).unwrap_or_default().to_vec();
+        *kept = Some(Kept { written, terms: terms.clone() });
+        Ok(terms)
+    }
+}
+
+/// A UUID as its 16 bytes.
+mod uuid_bytes {
+    use minicbor::{Decoder, Encoder, bytes, encode::Write};
+    use uuid::Uuid;
+
+    pub fn encode<C, W: Write>(
+        id: &Uuid,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.bytes(id.as_bytes())?.ok()
+    }
+
+    pub fn decode<C>(d: &mut Decoder<'_>, context: &mut C) -> Result<Uuid, minicbor::decode::Error> {
+        bytes::decode(d, context).map(Uuid::from_bytes)
     }
 }

@@ -2,7 +2,7 @@
 
 use sqlx::Row;
 
-use super::{Database, joined};
+use super::Database;
 use crate::{
     model::{
         address::EvmAddress,
@@ -18,10 +18,7 @@ pub async fn snapshot(database: &Database, source: &CreditSource, plan: &Did, ho
     let row = sqlx::query(
         "
         select (select balance from credit_balance where plan = $1 and holder = $2 and $3 = 'local') as balance,
-               coalesce(sum(charged >> 32), 0) as unburned_high, coalesce(sum(charged & 4294967295), 0) as unburned_low
-          from usage
-         where plan = $1 and holder = $2 and burned_at is null and charged > 0
-           and source = $3 and contract is $4
+               (select credits from unburned_credit where plan = $1 and holder = $2 and contract = $4) as unburned
         ",
     )
     .bind(plan.to_string())
@@ -30,11 +27,8 @@ pub async fn snapshot(database: &Database, source: &CreditSource, plan: &Did, ho
     .bind(contract)
     .fetch_one(&database.read)
     .await?;
-    let balance: Option<i64> = row.try_get("balance")?;
-    Ok(Snapshot {
-        balance: balance.map(Credits::from_i64),
-        unburned: joined(row.try_get("unburned_high")?, row.try_get("unburned_low")?),
-    })
+    let credits = |column| Ok::<_, sqlx::Error>(row.try_get::<Option<i64>, _>(column)?.map(Credits::from_i64));
+    Ok(Snapshot { balance: credits("balance")?, unburned: credits("unburned")?.unwrap_or(Credits::ZERO) })
 }
 
 pub async fn grant(database: &Database, holder: &EvmAddress, plan: &Did, amount: Credits) -> Result<i64> {

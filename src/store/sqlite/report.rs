@@ -3,49 +3,42 @@
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{Database, json_list, usage::select_usage};
-use crate::store::{ReportJob, Result, UsageRow, row::Columns};
+use super::{Database, json_list};
+use crate::{
+    model::usage::UsageEvent,
+    store::{ReportJob, Result, StoreError},
+};
 
-/// Two statements: the first claims, and commits; what it claimed is then ours until the lease ends, so reading it
-/// needs no lock.
+/// What is claimed is the claimant's until the lease ends.
 pub async fn claim(database: &Database, limit: u32, now_micros: i64, until_micros: i64) -> Result<Vec<ReportJob>> {
-    let claimed: Vec<(String, i64)> = sqlx::query(
+    let claimed = sqlx::query(
         "
-        update usage_report
+        update usage_report_queue
            set due_at = $3, attempts = attempts + 1
          where event_id in (
-               select event_id from usage_report where due_at <= $2 order by due_at limit $1)
-        returning event_id, attempts
+               select event_id from usage_report_queue where due_at <= $2 order by due_at limit $1)
+        returning record, attempts
         ",
     )
     .bind(limit)
     .bind(now_micros)
     .bind(until_micros)
     .fetch_all(&database.write)
-    .await?
-    .into_iter()
-    .map(|row| Ok((row.try_get("event_id")?, row.try_get("attempts")?)))
-    .collect::<Result<_>>()?;
-    let ids: Vec<_> = claimed.iter().map(|(id, _)| id.clone()).collect();
-    let rows: Vec<Columns> = sqlx::query_as(select_usage(
-        "where event_id in (select value from json_each($1)) order by occurred_at, event_id",
-    ))
-    .bind(json_list(&ids))
-    .fetch_all(&database.read)
     .await?;
-    rows.into_iter()
+    let mut jobs: Vec<_> = claimed
+        .iter()
         .map(|row| {
-            let attempts = claimed.iter().find(|(id, _)| *id == row.event_id).map_or(1, |(_, attempts)| *attempts);
-            Ok(ReportJob {
-                event: UsageRow::try_from(row)?.event,
-                attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
-            })
+            let event = UsageEvent::decode(row.try_get("record")?)
+                .map_err(|error| StoreError::Unreadable { table: "usage_report_queue", error: error.to_string() })?;
+            Ok(ReportJob { event, attempts: row.try_get("attempts")? })
         })
-        .collect()
+        .collect::<Result<_>>()?;
+    jobs.sort_by_key(|job: &ReportJob| (job.event.at_micros, job.event.event_id));
+    Ok(jobs)
 }
 
 pub async fn done(database: &Database, events: &[Uuid]) -> Result<()> {
-    sqlx::query("delete from usage_report where event_id in (select value from json_each($1))")
+    sqlx::query("delete from usage_report_queue where event_id in (select value from json_each($1))")
         .bind(list(events))
         .execute(&database.write)
         .await?;
@@ -53,12 +46,14 @@ pub async fn done(database: &Database, events: &[Uuid]) -> Result<()> {
 }
 
 pub async fn failed(database: &Database, events: &[Uuid], retry_at_micros: Option<i64>, error: &str) -> Result<()> {
-    sqlx::query("update usage_report set due_at = $2, error = $3 where event_id in (select value from json_each($1))")
-        .bind(list(events))
-        .bind(retry_at_micros)
-        .bind(error)
-        .execute(&database.write)
-        .await?;
+    sqlx::query(
+        "update usage_report_queue set due_at = $2, error = $3 where event_id in (select value from json_each($1))",
+    )
+    .bind(list(events))
+    .bind(retry_at_micros)
+    .bind(error)
+    .execute(&database.write)
+    .await?;
     Ok(())
 }
 

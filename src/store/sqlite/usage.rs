@@ -1,197 +1,144 @@
 //! Usage: written in batches, read by people.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+mod batch;
+pub(super) mod conversion;
 
+use std::collections::{BTreeMap, HashSet};
+
+use futures_util::TryStreamExt;
 use serde_json::json;
-use sqlx::{Arguments, AssertSqlSafe, Row, SqlSafeStr, SqlStr, SqliteConnection, sqlite::SqliteArguments};
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
-use super::{Database, joined, json_list};
+use self::batch::{Batch, began, ids, owed, row, unpack};
+use super::Database;
 use crate::{
     model::{
-        address::EvmAddress,
+        address::{EvmAddress, hex_into},
         clock,
         credits::{CreditSource, Credits},
         did::Did,
         usage::UsageEvent,
     },
-    store::{
-        Appended, GroupBy, Result, UsageFilter, UsageRow, UsageSum,
-        row::{Columns, source_columns},
-        without_nul,
-    },
+    store::{Appended, GroupBy, Result, StoreError, UsageFilter, UsageRow, UsageSum, to_time},
 };
 
-/// Selects [`Columns`] with the rest of the statement given.
-pub(super) fn select_usage(rest: &'static str) -> AssertSqlSafe<String> {
-    AssertSqlSafe(format!(
-        "select event_id, occurred_at, recorded_at, request_id, route, listener,
-                service, plan, holder, user_id, owner, endpoint, method, status, upstream_status, reported, charged,
-                source, contract, duration_micros, open, burned_at, burn
-           from usage {rest}"
-    ))
-}
-
-/// Nearly always a batch holds nothing that is there already, and then nobody has to be asked which events were new. The
-/// other way takes four times as long per event, most of it for reading JSON, and sorts out the rest.
+/// Those that are there already are found by their ids, in the few rows that may have them.
 pub async fn append(database: &Database, events: &[UsageEvent]) -> Result<Appended> {
-    let mut transaction = database.write.begin_with("begin immediate").await?;
-    if let Some(burns) = local_burns(events)
-        && insert_new(&mut transaction, &database.inserts, events).await?
-    {
-        burn(&mut transaction, &burns).await?;
-        if database.reports {
-            let ids: Vec<_> = events.iter().map(|event| event.event_id.to_string()).collect();
-            queue_reports(&mut transaction, &json_list(&ids)).await?;
-        }
-        transaction.commit().await?;
-        return Ok(Appended::of(events.len(), events.len()));
+    for event in events {
+        validate(event)?;
     }
-    transaction.rollback().await?;
+    let mut sorted: Vec<&UsageEvent> = events.iter().collect();
+    sorted.sort_by_key(|event| event.event_id);
+    sorted.dedup_by_key(|event| event.event_id);
 
     let mut transaction = database.write.begin_with("begin immediate").await?;
-    let inserted = insert(&mut transaction, events).await?;
-    if !inserted.is_empty() {
-        let list = json_list(&inserted);
-        burn_local(&mut transaction, &list).await?;
-        if database.reports {
-            queue_reports(&mut transaction, &list).await?;
-        }
+    let mut new = Vec::with_capacity(sorted.len());
+    for together in by_beginning(&sorted) {
+        let known = known(&mut transaction, together).await?;
+        new.extend(together.iter().copied().filter(|event| !known.contains(&event.event_id)));
+    }
+    let recorded_at = clock::now_micros();
+    insert(&mut transaction, &new, recorded_at).await?;
+    let sums = Sums::of(&new)?;
+    burn(&mut transaction, &sums.local, recorded_at).await?;
+    owe(&mut transaction, &sums.chain).await?;
+    if database.reports {
+        queue_reports(&mut transaction, &new).await?;
     }
     transaction.commit().await?;
-    Ok(Appended::of(events.len(), inserted.len()))
+    Ok(Appended::of(events.len(), new.len()))
 }
 
-/// Statements that insert 1, 2, 4 … 128 rows: few, so that they stay prepared, and made once.
-pub(super) fn inserts() -> Arc<[SqlStr]> {
-    let row = format!("({})", ["?"; 23].join(", "));
-    let statement = |rows: usize| {
-        let statement = format!(
-            "insert into usage (event_id, occurred_at, recorded_at, request_id, route, listener, service, plan, holder, user_id, owner,
-                                endpoint, method, status, upstream_status, reported, charged, source, contract,
-                                duration_micros, open, burned_at, burn)
-             values {} on conflict (event_id) do nothing",
-            vec![row.as_str(); rows].join(", ")
-        );
-        AssertSqlSafe(statement).into_sql_str()
-    };
-    (0..=7).map(|power| statement(1 << power)).collect()
+/// Splits events, in the order of their ids, into those that began together.
+fn by_beginning<'a, 'b>(events: &'a [&'b UsageEvent]) -> impl Iterator<Item = &'a [&'b UsageEvent]> {
+    events.chunk_by(|one, other| began(one.event_id) == began(other.event_id))
 }
 
-/// Inserts events of which none is there yet. False: one is, and the transaction must be rolled back.
-async fn insert_new(connection: &mut SqliteConnection, statements: &[SqlStr], events: &[UsageEvent]) -> Result<bool> {
-    let recorded_at = clock::now_micros();
-    let mut texts = Texts::default();
-    let mut rest = events;
-    while let Some(power) = rest.len().checked_ilog2() {
-        let power = usize::try_from(power).unwrap_or(0).min(statements.len().saturating_sub(1));
-        let Some(statement) = statements.get(power) else { break };
-        let (now, later) = rest.split_at(1 << power);
-        rest = later;
-        let mut values = SqliteArguments::default();
-        values.reserve(now.len().saturating_mul(23), 0);
-        for event in now {
-            bind(&mut values, &mut texts, event, recorded_at).map_err(sqlx::Error::Encode)?;
-        }
-        let inserted = sqlx::query_with(statement.clone(), values).execute(&mut *connection).await?.rows_affected();
-        if usize::try_from(inserted) != Ok(now.len()) {
-            return Ok(false);
-        }
+/// What constraints say of the rows in Postgres.
+fn validate(event: &UsageEvent) -> Result<()> {
+    let wrong = |what: &str| Err(StoreError::InvalidEvent(format!("usage event {}: {what}", event.event_id)));
+    if event.status > 999 || event.upstream_status.is_some_and(|status| status > 999) {
+        return wrong("a status has three digits");
     }
-    Ok(true)
-}
-
-/// The values of one row. Texts are handed over, not copied.
-fn bind(
-    values: &mut SqliteArguments,
-    texts: &mut Texts,
-    event: &UsageEvent,
-    recorded_at: i64,
-) -> std::result::Result<(), sqlx::error::BoxDynError> {
-    let contract = match &event.source {
-        CreditSource::Local => None,
-        CreditSource::Chain { contract } => Some(shared(&mut texts.contract, *contract)),
-    };
-    let burned = event.source == CreditSource::Local && event.charged > Credits::ZERO;
-    let mut id = Uuid::encode_buffer();
-    let id = &*event.event_id.as_hyphenated().encode_lower(&mut id);
-    values.add(if *event.request_id == *id { Arc::clone(&event.request_id) } else { id.into() })?;
-    values.add(event.at_micros)?;
-    values.add(recorded_at)?;
-    values.add(clean(&event.request_id))?;
-    values.add(clean(&event.route))?;
-    values.add(event.listener.as_ref().map(clean))?;
-    values.add(shared(&mut texts.service, event.service))?;
-    values.add(event.plan.map(|plan| shared(&mut texts.plan, plan)))?;
-    values.add(event.holder.map(|holder| shared(&mut texts.holder, holder)))?;
-    values.add(clean(&event.user_id))?;
-    values.add(clean(&event.owner))?;
-    values.add(clean(&event.endpoint))?;
-    values.add(clean(&event.method))?;
-    values.add(event.status)?;
-    values.add(event.upstream_status)?;
-    values.add(event.reported.map(Credits::to_i64))?;
-    values.add(event.charged.to_i64())?;
-    values.add(Arc::clone(if contract.is_some() { &texts.words.chain } else { &texts.words.local }))?;
-    values.add(contract)?;
-    values.add(i64::try_from(event.duration_micros).unwrap_or(i64::MAX))?;
-    values.add(event.open)?;
-    values.add(burned.then_some(recorded_at))?;
-    values.add(burned.then(|| Arc::clone(&texts.words.local)))?;
+    if event.charged > Credits::ZERO && (event.plan.is_none() || event.holder.is_none()) {
+        return wrong("there is a charge and no account to pay it");
+    }
     Ok(())
 }
 
-/// The texts of the row before, which are mostly those of the next one too.
+/// Which of the events, which began together, may be there already. They are in the order of their ids.
+async fn known(connection: &mut SqliteConnection, events: &[&UsageEvent]) -> Result<HashSet<Uuid>> {
+    let Some(first) = events.first().map(|event| event.event_id) else { return Ok(HashSet::new()) };
+    let rows: Vec<Vec<u8>> =
+        sqlx::query_scalar("select event_ids from usage_batch where began = $1 and last_event >= $2")
+            .bind(began(first))
+            .bind(first.as_bytes().as_slice())
+            .fetch_all(connection)
+            .await?;
+    Ok(rows.iter().flat_map(|row| ids(row).rev().take_while(|id| *id >= first)).collect())
+}
+
+/// Makes rows of events that are in the order of their ids.
+async fn insert(connection: &mut SqliteConnection, events: &[&UsageEvent], recorded_at: i64) -> Result<()> {
+    for together in by_beginning(events) {
+        let (owed, settled): (Vec<_>, Vec<_>) = together.iter().partition(|event| owed(event));
+        for events in [owed, settled] {
+            let Some(batch) = Batch::pack(&events)? else { continue };
+            sqlx::query(
+                "
+                insert into usage_batch (began, last_event, first_at, last_at, recorded_at, owed, events, event_ids, records)
+                values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                ",
+            )
+            .bind(batch.began)
+            .bind(batch.last_event)
+            .bind(batch.first_at)
+            .bind(batch.last_at)
+            .bind(recorded_at)
+            .bind(batch.owed)
+            .bind(batch.events)
+            .bind(batch.event_ids)
+            .bind(batch.records)
+            .execute(&mut *connection)
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+/// What is charged, by the account that pays.
 #[derive(Default)]
-struct Texts {
-    words: Words,
-    service: Option<(Did, Arc<str>)>,
-    plan: Option<(Did, Arc<str>)>,
-    holder: Option<(EvmAddress, Arc<str>)>,
-    contract: Option<(EvmAddress, Arc<str>)>,
+struct Sums {
+    local: BTreeMap<(Did, EvmAddress), Credits>,
+    /// By contract, plan and holder.
+    chain: BTreeMap<(EvmAddress, Did, EvmAddress), Credits>,
 }
 
-struct Words {
-    local: Arc<str>,
-    chain: Arc<str>,
-}
-
-impl Default for Words {
-    fn default() -> Self {
-        Self { local: "local".into(), chain: "chain".into() }
+impl Sums {
+    /// What accounts owe on chain is at most [`Credits::MAX`]; what is taken from a balance is taken whole.
+    fn of(events: &[&UsageEvent]) -> Result<Self> {
+        let mut sums = Self::default();
+        for event in events.iter().filter(|event| event.charged > Credits::ZERO) {
+            // A charge has an account: `validate`.
+            let (Some(plan), Some(holder)) = (event.plan, event.holder) else { continue };
+            let sum = match event.source {
+                CreditSource::Local => sums.local.entry((plan, holder)).or_default(),
+                CreditSource::Chain { contract } => sums.chain.entry((contract, plan, holder)).or_default(),
+            };
+            let fits = sum.get().saturating_add(event.charged.get()) <= Credits::MAX.get();
+            if !fits && event.source == CreditSource::Local {
+                return Err(StoreError::InvalidEvent(format!("the sum of what {holder} is charged does not fit")));
+            }
+            *sum = sum.plus(event.charged);
+        }
+        Ok(sums)
     }
-}
-
-fn shared<T: Copy + PartialEq + ToString>(before: &mut Option<(T, Arc<str>)>, value: T) -> Arc<str> {
-    match before {
-        Some((known, text)) if *known == value => Arc::clone(text),
-        _ => Arc::clone(&before.insert((value, value.to_string().into())).1),
-    }
-}
-
-fn clean(text: &Arc<str>) -> Arc<str> {
-    match without_nul(text) {
-        Cow::Borrowed(_) => Arc::clone(text),
-        Cow::Owned(without) => without.into(),
-    }
-}
-
-/// What a batch takes from each local balance, by plan and holder. None: some sum does not fit, and the database shall
-/// say of which events.
-fn local_burns(events: &[UsageEvent]) -> Option<BTreeMap<(Did, EvmAddress), i64>> {
-    let mut burns: BTreeMap<_, i64> = BTreeMap::new();
-    for event in events.iter().filter(|event| event.source == CreditSource::Local && event.charged > Credits::ZERO) {
-        // A charge that nobody pays is refused by a constraint of the table.
-        let (Some(plan), Some(holder)) = (event.plan, event.holder) else { continue };
-        let sum = burns.entry((plan, holder)).or_default();
-        *sum = sum.checked_add(event.charged.to_i64())?;
-    }
-    Some(burns)
 }
 
 /// Takes the sums from the local balances. An account that was never granted anything gets a debt, for what was served
 /// is charged.
-async fn burn(connection: &mut SqliteConnection, burns: &BTreeMap<(Did, EvmAddress), i64>) -> Result<()> {
+async fn burn(connection: &mut SqliteConnection, burns: &BTreeMap<(Did, EvmAddress), Credits>, at: i64) -> Result<()> {
     if burns.is_empty() {
         return Ok(());
     }
@@ -208,199 +155,288 @@ async fn burn(connection: &mut SqliteConnection, burns: &BTreeMap<(Did, EvmAddre
         ",
     )
     .bind(serde_json::Value::from(burns).to_string())
-    .bind(clock::now_micros())
+    .bind(at)
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// Inserts what is not there yet, and says which that was. Local charges are burned by the same transaction, hence
-/// marked at once: the constraint `usage_local_is_burned` wants it so.
-async fn insert(connection: &mut SqliteConnection, events: &[UsageEvent]) -> Result<Vec<String>> {
-    let events: Vec<_> = events
+/// Adds the sums to what accounts owe on chain. One that does not fit is the largest that does.
+async fn owe(
+    connection: &mut SqliteConnection,
+    unburned: &BTreeMap<(EvmAddress, Did, EvmAddress), Credits>,
+) -> Result<()> {
+    if unburned.is_empty() {
+        return Ok(());
+    }
+    let unburned: Vec<_> = unburned
         .iter()
+        .map(|((contract, plan, holder), sum)| json!([contract.to_string(), plan.to_string(), holder.to_string(), sum]))
+        .collect();
+    sqlx::query(
+        "
+        insert into unburned_credit (contract, plan, holder, credits)
+        select value ->> 0, value ->> 1, value ->> 2, value ->> 3
+          from json_each($1)
+         where true
+            on conflict (contract, plan, holder) do update
+           set credits = case when unburned_credit.credits > 9223372036854775807 - excluded.credits then 9223372036854775807
+                              else unburned_credit.credits + excluded.credits end
+        ",
+    )
+    .bind(serde_json::Value::from(unburned).to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn queue_reports(connection: &mut SqliteConnection, events: &[&UsageEvent]) -> Result<()> {
+    let is_told = |event: &&&UsageEvent| {
+        let delivered = (200..300).contains(&event.status);
+        delivered && event.holder.is_some() && !event.open && event.source != CreditSource::Local
+    };
+    let reports: Vec<_> = events
+        .iter()
+        .filter(is_told)
         .map(|event| {
-            let (source, contract) = source_columns(&event.source);
-            json!({
-                "event_id": event.event_id.to_string(),
-                "occurred_at": event.at_micros,
-                "request_id": without_nul(&event.request_id),
-                "route": without_nul(&event.route),
-                "listener": event.listener.as_deref().map(without_nul),
-                "service": event.service.to_string(),
-                "plan": event.plan.map(|plan| plan.to_string()),
-                "holder": event.holder.map(|holder| holder.to_string()),
-                "user_id": without_nul(&event.user_id),
-                "owner": without_nul(&event.owner),
-                "endpoint": without_nul(&event.endpoint),
-                "method": without_nul(&event.method),
-                "status": event.status,
-                "upstream_status": event.upstream_status,
-                "reported": event.reported.map(Credits::to_i64),
-                "charged": event.charged.to_i64(),
-                "source": source,
-                "contract": contract,
-                "duration_micros": i64::try_from(event.duration_micros).unwrap_or(i64::MAX),
-                "open": u8::from(event.open),
-            })
+            let (mut record, mut hex) = (Vec::new(), Vec::new());
+            event.encode(&mut record);
+            hex_into(&mut hex, &record);
+            json!([event.event_id.to_string(), String::from_utf8_lossy(&hex), event.at_micros])
         })
         .collect();
-    let inserted = sqlx::query_scalar(
+    if reports.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
         "
-        insert into usage (event_id, occurred_at, recorded_at, request_id, route, listener, service, plan, holder, user_id, owner,
-                           endpoint, method, status, upstream_status, reported, charged, source, contract,
-                           duration_micros, open, burned_at, burn)
-        select value ->> 'event_id', value ->> 'occurred_at', $2, value ->> 'request_id', value ->> 'route', value ->> 'listener',
-               value ->> 'service', value ->> 'plan', value ->> 'holder', value ->> 'user_id', value ->> 'owner',
-               value ->> 'endpoint', value ->> 'method', value ->> 'status', value ->> 'upstream_status',
-               value ->> 'reported', value ->> 'charged', value ->> 'source', value ->> 'contract',
-               value ->> 'duration_micros', value ->> 'open',
-               case when value ->> 'source' = 'local' and value ->> 'charged' > 0 then $2 end,
-               case when value ->> 'source' = 'local' and value ->> 'charged' > 0 then 'local' end
+        insert into usage_report_queue (event_id, record, due_at)
+        select value ->> 0, unhex(value ->> 1), value ->> 2
           from json_each($1)
          where true
             on conflict (event_id) do nothing
-        returning event_id
         ",
     )
-    .bind(serde_json::Value::from(events).to_string())
-    .bind(clock::now_micros())
-    .fetch_all(connection)
-    .await?;
-    Ok(inserted)
-}
-
-/// Takes what these events cost from the local balances, as [`burn`] does.
-async fn burn_local(connection: &mut SqliteConnection, events: &str) -> Result<()> {
-    sqlx::query(
-        "
-        insert into credit_balance (plan, holder, balance, updated_at)
-        select plan, holder, -sum(charged), $2
-          from usage
-         where event_id in (select value from json_each($1)) and source = 'local' and charged > 0
-         group by plan, holder
-            on conflict (plan, holder) do update
-           set balance = credit_balance.balance + excluded.balance, updated_at = excluded.updated_at
-        ",
-    )
-    .bind(events)
-    .bind(clock::now_micros())
+    .bind(serde_json::Value::from(reports).to_string())
     .execute(connection)
     .await?;
     Ok(())
 }
 
-async fn queue_reports(connection: &mut SqliteConnection, events: &str) -> Result<()> {
-    sqlx::query(
-        "
-        insert into usage_report (event_id, due_at)
-        select event_id, occurred_at
-          from usage
-         where event_id in (select value from json_each($1)) and status between 200 and 299 and holder is not null and not open
-           and source = 'chain'
-            on conflict (event_id) do nothing
-        ",
-    )
-    .bind(events)
-    .execute(connection)
-    .await?;
-    Ok(())
+/// What is read of a row.
+struct Stored {
+    recorded_at: i64,
+    owed: bool,
+    events: Vec<UsageEvent>,
+}
+
+impl Stored {
+    fn of(row: &SqliteRow) -> Result<Self> {
+        Ok(Self {
+            recorded_at: row.try_get("recorded_at")?,
+            owed: row.try_get("owed")?,
+            events: unpack(row.try_get("records")?)?,
+        })
+    }
+
+    fn rows(self) -> impl Iterator<Item = UsageRow> {
+        self.events.into_iter().map(move |event| row(event, self.recorded_at))
+    }
+}
+
+/// Rows that may have events of this time, the latest first.
+const BETWEEN: &str = "
+    select recorded_at, owed, last_at, records
+      from usage_batch
+     where ($1 is null or last_at >= $1) and ($2 is null or first_at < $2)
+     order by last_at desc
+    ";
+
+fn wanted(filter: &UsageFilter, event: &UsageEvent) -> bool {
+    filter.since_micros.is_none_or(|since| event.at_micros >= since)
+        && filter.until_micros.is_none_or(|until| event.at_micros < until)
+        && (filter.holder.is_none() || filter.holder == event.holder)
+        && (filter.plan.is_none() || filter.plan == event.plan)
+        && filter.service.is_none_or(|service| service == event.service)
+        && filter.route.as_deref().is_none_or(|route| route == &*event.route)
 }
 
 pub async fn list(database: &Database, filter: &UsageFilter, limit: u32) -> Result<Vec<UsageRow>> {
-    let rows: Vec<Columns> = sqlx::query_as(select_usage(
-        "
-         where ($1 is null or occurred_at >= $1) and ($2 is null or occurred_at < $2)
-           and ($3 is null or holder = $3) and ($4 is null or plan = $4)
-           and ($5 is null or service = $5) and ($6 is null or route = $6)
-         order by occurred_at desc, event_id desc
-         limit $7
-        ",
-    ))
-    .bind(filter.since_micros)
-    .bind(filter.until_micros)
-    .bind(filter.holder.map(|holder| holder.to_string()))
-    .bind(filter.plan.map(|plan| plan.to_string()))
-    .bind(filter.service.map(|service| service.to_string()))
-    .bind(filter.route.as_deref())
-    .bind(limit)
-    .fetch_all(&database.read)
-    .await?;
-    rows.into_iter().map(UsageRow::try_from).collect()
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut latest = Latest { rows: Vec::new(), limit };
+    let mut batches = sqlx::query(BETWEEN).bind(filter.since_micros).bind(filter.until_micros).fetch(&database.read);
+    while let Some(batch) = batches.try_next().await? {
+        if latest.begin().is_some_and(|begin| batch.get::<i64, _>("last_at") < begin) {
+            break;
+        }
+        latest.add(Stored::of(&batch)?.rows().filter(|row| wanted(filter, &row.event)));
+    }
+    Ok(latest.rows)
+}
+
+/// The latest rows of many.
+struct Latest {
+    rows: Vec<UsageRow>,
+    limit: usize,
+}
+
+impl Latest {
+    fn add(&mut self, rows: impl Iterator<Item = UsageRow>) {
+        self.rows.extend(rows);
+        self.rows.sort_by_key(|row| std::cmp::Reverse((row.event.at_micros, row.event.event_id)));
+        self.rows.truncate(self.limit);
+    }
+
+    /// Where the last row is that still has a place. None: there are places left.
+    fn begin(&self) -> Option<i64> {
+        (self.rows.len() >= self.limit).then(|| self.rows.last().map_or(i64::MAX, |row| row.event.at_micros))
+    }
 }
 
 pub async fn show(database: &Database, id: &str) -> Result<Vec<UsageRow>> {
-    // The two are the same for whatever a gateway wrote; the second has no index.
-    let by_event: Vec<Columns> = match Uuid::try_parse(id) {
-        Ok(id) => {
-            sqlx::query_as(select_usage("where event_id = $1")).bind(id.to_string()).fetch_all(&database.read).await?
+    if let Ok(id) = Uuid::try_parse(id) {
+        let mut batches = sqlx::query(
+            "select recorded_at, owed, event_ids, records from usage_batch where began = $1 and last_event >= $2",
+        )
+        .bind(began(id))
+        .bind(id.as_bytes().as_slice())
+        .fetch(&database.read);
+        while let Some(batch) = batches.try_next().await? {
+            if ids(batch.try_get("event_ids")?).any(|known| known == id) {
+                return Ok(Stored::of(&batch)?.rows().filter(|row| row.event.event_id == id).collect());
+            }
         }
-        Err(_) => Vec::new(),
-    };
-    let rows = if by_event.is_empty() {
-        sqlx::query_as(select_usage("where request_id = $1 order by occurred_at desc, event_id desc limit 100"))
-            .bind(without_nul(id).into_owned())
-            .fetch_all(&database.read)
-            .await?
-    } else {
-        by_event
-    };
-    rows.into_iter().map(UsageRow::try_from).collect()
+    }
+    // The two are the same for whatever a gateway wrote; for the request's there is no index.
+    let mut latest = Latest { rows: Vec::new(), limit: 100 };
+    let mut batches = sqlx::query(BETWEEN).bind(None::<i64>).bind(None::<i64>).fetch(&database.read);
+    while let Some(batch) = batches.try_next().await? {
+        latest.add(Stored::of(&batch)?.rows().filter(|row| *row.event.request_id == *id));
+    }
+    Ok(latest.rows)
 }
 
-pub async fn sum(database: &Database, by: GroupBy, filter: &UsageFilter) -> Result<Vec<UsageSum>> {
-    let rows = sqlx::query(
-        "
-        select coalesce(case $1 when 'holder' then holder when 'plan' then plan when 'service' then service
-                                when 'route' then route else strftime('%Y-%m-%d', occurred_at / 1000000, 'unixepoch') end, '') as key,
-               count(*) as events,
-               sum(charged >> 32) as charged_high, sum(charged & 4294967295) as charged_low,
-               coalesce(sum(charged >> 32) filter (where burned_at is null), 0) as unburned_high,
-               coalesce(sum(charged & 4294967295) filter (where burned_at is null), 0) as unburned_low
-          from usage
-         where ($2 is null or occurred_at >= $2) and ($3 is null or occurred_at < $3)
-           and ($4 is null or holder = $4) and ($5 is null or plan = $5)
-           and ($6 is null or service = $6) and ($7 is null or route = $7)
-         group by 1
-        ",
-    )
-    .bind(by.as_str())
-    .bind(filter.since_micros)
-    .bind(filter.until_micros)
-    .bind(filter.holder.map(|holder| holder.to_string()))
-    .bind(filter.plan.map(|plan| plan.to_string()))
-    .bind(filter.service.map(|service| service.to_string()))
-    .bind(filter.route.as_deref())
-    .fetch_all(&database.read)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(UsageSum {
-                key: row.try_get("key")?,
-                events: u64::try_from(row.try_get::<i64, _>("events")?).unwrap_or(0),
-                charged: joined(row.try_get("charged_high")?, row.try_get("charged_low")?),
-                unburned: joined(row.try_get("unburned_high")?, row.try_get("unburned_low")?),
-            })
-        })
-        .collect()
+/// By what a sum is made.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Account(Option<EvmAddress>),
+    Did(Option<Did>),
+    Route(std::sync::Arc<str>),
+    /// Days since the epoch.
+    Day(i64),
 }
 
+const DAY: i64 = 86_400_000_000;
+
+impl Key {
+    fn of(event: &UsageEvent, by: GroupBy) -> Self {
+        match by {
+            GroupBy::Holder => Self::Account(event.holder),
+            GroupBy::Plan => Self::Did(event.plan),
+            GroupBy::Service => Self::Did(Some(event.service)),
+            GroupBy::Route => Self::Route(event.route.clone()),
+            GroupBy::Day => Self::Day(event.at_micros.div_euclid(DAY)),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Account(account) => account.map(|account| account.to_string()).unwrap_or_default(),
+            Self::Did(did) => did.map(|did| did.to_string()).unwrap_or_default(),
+            Self::Route(route) => route.to_string(),
+            Self::Day(day) => to_time(day.saturating_mul(DAY)).date().to_string(),
+        }
+    }
+}
+
+pub async fn sum_by(database: &Database, by: GroupBy, filter: &UsageFilter) -> Result<Vec<UsageSum>> {
+    let mut sums: BTreeMap<Key, UsageSum> = BTreeMap::new();
+    let mut batches = sqlx::query(BETWEEN).bind(filter.since_micros).bind(filter.until_micros).fetch(&database.read);
+    while let Some(batch) = batches.try_next().await? {
+        let batch = Stored::of(&batch)?;
+        for event in batch.events.iter().filter(|event| wanted(filter, event)) {
+            let key = Key::of(event, by);
+            let name = key.text();
+            let sum = sums.entry(key).or_insert_with(|| UsageSum {
+                key: name,
+                events: 0,
+                charged: Credits::ZERO,
+                unburned: Credits::ZERO,
+            });
+            sum.events = sum.events.saturating_add(1);
+            sum.charged = sum.charged.plus(event.charged);
+            if batch.owed {
+                sum.unburned = sum.unburned.plus(event.charged);
+            }
+        }
+    }
+    Ok(sums.into_values().collect())
+}
+
+/// Removes old events from rows, and rows that have no others.
 pub async fn delete_before(database: &Database, before_micros: i64, limit: u32) -> Result<u64> {
-    let deleted = sqlx::query(
-        "
-        delete from usage
-         where event_id in (
-               select event_id
-                 from usage
-                where occurred_at < $1 and (burned_at is not null or charged = 0)
-                  and not exists (select 1 from usage_report where usage_report.event_id = usage.event_id and due_at is not null)
-                order by occurred_at
-                limit $2)
-        ",
+    let mut left = limit;
+    let mut deleted = 0_usize;
+    let mut transaction = database.write.begin_with("begin immediate").await?;
+    let candidates: Vec<i64> =
+        sqlx::query_scalar("select id from usage_batch where first_at < $1 and owed = 0 order by last_at")
+            .bind(before_micros)
+            .fetch_all(&mut *transaction)
+            .await?;
+    for id in candidates {
+        if left == 0 {
+            break;
+        }
+        let gone = shorten(&mut transaction, id, before_micros).await?;
+        deleted = deleted.saturating_add(gone);
+        left = left.saturating_sub(u32::from(gone > 0));
+    }
+    transaction.commit().await?;
+    Ok(u64::try_from(deleted).unwrap_or(u64::MAX))
+}
+
+/// Removes the old events of a row; says how many.
+async fn shorten(connection: &mut SqliteConnection, id: i64, before_micros: i64) -> Result<usize> {
+    let row = sqlx::query("select recorded_at, owed, last_at, event_ids, records from usage_batch where id = $1")
+        .bind(id)
+        .fetch_one(&mut *connection)
+        .await?;
+    let mut ids = ids(row.try_get("event_ids")?);
+    let events = ids.len();
+    let Some(first) = ids.next() else { return Ok(0) };
+    let between = (first.to_string(), ids.next_back().unwrap_or(first).to_string());
+    let unreported = unreported(connection, &between).await?;
+    let kept = if unreported.is_empty() && row.try_get::<i64, _>("last_at")? < before_micros {
+        Vec::new()
+    } else {
+        let mut kept = Stored::of(&row)?.events;
+        kept.retain(|event| event.at_micros >= before_micros || unreported.contains(&event.event_id));
+        kept
+    };
+    let gone = events.saturating_sub(kept.len());
+    if gone > 0 {
+        sqlx::query("delete from usage_batch where id = $1").bind(id).execute(&mut *connection).await?;
+        insert(connection, &kept.iter().collect::<Vec<_>>(), row.try_get("recorded_at")?).await?;
+    }
+    if kept.is_empty() {
+        // What was given up goes with its events.
+        sqlx::query("delete from usage_report_queue where event_id between $1 and $2 and due_at is null")
+            .bind(between.0)
+            .bind(between.1)
+            .execute(connection)
+            .await?;
+    }
+    Ok(gone)
+}
+
+/// Which of the events from one id to another are still to be told to the backend.
+async fn unreported(connection: &mut SqliteConnection, between: &(String, String)) -> Result<HashSet<Uuid>> {
+    let due: Vec<String> = sqlx::query_scalar(
+        "select event_id from usage_report_queue where event_id between $1 and $2 and due_at is not null",
     )
-    .bind(before_micros)
-    .bind(limit)
-    .execute(&database.write)
+    .bind(&between.0)
+    .bind(&between.1)
+    .fetch_all(connection)
     .await?;
-    Ok(deleted.rows_affected())
+    Ok(due.iter().filter_map(|id| Uuid::try_parse(id).ok()).collect())
 }

@@ -10,11 +10,13 @@ use std::{
     },
 };
 
+use minicbor::Encode;
+
 use super::{
     Inner, LEAST_SEGMENT, Mark, NONE, PASSES, STANDBY, SpoolError,
-    segment::{self, HEADER, MAX_RECORD, Segment},
+    segment::{self, HEADER, MAX_RECORD, RECORD_HEADER, Segment},
 };
-use crate::model::usage::UsageEvent;
+use crate::model::usage::{Record, UsageEvent};
 
 thread_local! {
     static RECORD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -46,7 +48,7 @@ impl Inner {
         Err(SpoolError::Full)
     }
 
-    pub(super) fn append(&self, event: &UsageEvent) -> Result<(), SpoolError> {
+    pub(super) fn append<E: Encode<()>>(&self, event: &Record<'_, E>) -> Result<(), SpoolError> {
         let written = RECORD.with_borrow_mut(|record| {
             self.frame(record, event);
             self.write(record)
@@ -68,16 +70,27 @@ impl Inner {
         }
     }
 
-    pub(super) fn frame(&self, record: &mut Vec<u8>, event: &UsageEvent) {
-        segment::frame(record, |into| event.encode(into));
-        let mut limit = 1024;
-        while size(record) > MAX_RECORD && limit > 0 {
-            if limit == 1024 {
-                self.cut_total.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn frame<E: Encode<()>>(&self, record: &mut Vec<u8>, event: &Record<'_, E>) {
+        segment::frame(record, |into| event.encode_into(into));
+        if size(record) > MAX_RECORD {
+            self.cut(record);
+        }
+    }
+
+    /// Cuts the texts of a record that is too long. With all of them at the smaller limit, everything fits.
+    #[cold]
+    fn cut(&self, record: &mut Vec<u8>) {
+        self.cut_total.fetch_add(1, Ordering::Relaxed);
+        let long = std::mem::take(record);
+        let whole = Record::read(long.get(RECORD_HEADER..).unwrap_or_default());
+        debug_assert!(whole.is_ok(), "what was just written is read: {whole:?}");
+        if let Ok(whole) = whole {
+            for limit in [1024, 512] {
+                segment::frame(record, |into| whole.cut(limit).encode_into(into));
+                if size(record) <= MAX_RECORD {
+                    break;
+                }
             }
-            let short = event.cut(limit);
-            segment::frame(record, |into| short.encode(into));
-            limit /= 2;
         }
     }
 

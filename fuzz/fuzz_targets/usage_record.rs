@@ -1,0 +1,22 @@
+//! Whatever lies in the spool is an event or is not one, and an event is the same however often it is written and read.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tollgate::model::usage::{Reader, UsageEvent};
+
+fuzz_target!(|input: &[u8]| {
+    if let Ok(event) = UsageEvent::decode(input) {
+        assert_eq!(UsageEvent::decode(event.to_json().as_bytes()).expect("it was written"), event);
+        let mut written = Vec::new();
+        event.encode(&mut written);
+        let mut reader = Reader::default();
+        for _ in 0..2 {
+            assert_eq!(reader.read(&written).expect("it was written"), event);
+        }
+    }
+    if let Ok(events) = UsageEvent::decode_sequence(input) {
+        let mut written = Vec::new();
+        events.iter().for_each(|event| event.encode(&mut written));
+        assert_eq!(UsageEvent::decode_sequence(&written).expect("it was written"), events);
+    }
+});
