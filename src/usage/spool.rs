@@ -1,7 +1,8 @@
 //! The durable queue between the request path and the store.
 //!
-//! An event is in the spool when [`Reservation::append`] returned: it was written to a file with a system call, so it
-//! survives the death of the process, by whatever signal. A power cut loses at most what was appended since the last
+//! An event is in the spool when [`Reservation::append`] returned: it is in a file's pages in the kernel, so it survives
+//! the death of the process, by whatever signal. It gets there through a mapping of the file, or with a system call
+//! ([ADR 14](../../docs/adr/0014-spool-through-a-mapping.md)). A power cut loses at most what was appended since the last
 //! `fdatasync`, which a thread of the spool calls every [`SpoolOptions::sync_interval`]. An event leaves the spool
 //! when [`Spool::ack`] says that the store has committed it.
 //!
@@ -11,6 +12,7 @@
 
 mod files;
 mod keeper;
+mod mapping;
 mod segment;
 
 use std::{
@@ -432,8 +434,8 @@ impl Spool {
 }
 
 impl Reservation {
-    /// Writes the event down. When this returns the event survives the process. One system call, no waiting for the
-    /// disk; texts of an event that is longer than a record are cut.
+    /// Writes the event down. When this returns the event survives the process. One system call at the most, no waiting
+    /// for the disk; texts of an event that is longer than a record are cut.
     ///
     /// # Errors
     /// When the disk fails: the event is lost unless the caller keeps it, and is counted as dropped.

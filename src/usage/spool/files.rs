@@ -138,7 +138,7 @@ impl Inner {
     /// No more is written to this file; what room it had left cannot be promised any more.
     pub(super) fn seal(&self, segment: &Segment) {
         self.slots.fetch_sub(slots_in(segment.room()), Ordering::AcqRel);
-        segment.sealed.store(true, Ordering::Release);
+        segment.seal();
         self.keeper.ring();
     }
 
