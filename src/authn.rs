@@ -36,6 +36,17 @@ impl<'a> Authorization<'a> {
         }
     }
 
+    /// What would be the token, if all of it were one: what follows a scheme and a space. It has not been looked into, and
+    /// is good for nothing but to be found among the tokens that are known. None: [`Self::token`] has to look.
+    #[must_use]
+    fn unverified_rest(&self) -> Option<&'a [u8]> {
+        let value = self.0?;
+        let space = value.iter().position(|byte| *byte == b' ')?;
+        let (scheme, rest) = value.split_at_checked(space)?;
+        let is_scheme = !scheme.is_empty() && scheme.iter().all(u8::is_ascii_graphic);
+        if is_scheme { rest.get(1..) } else { None }
+    }
+
     /// The token in the header: the second of the words that single spaces separate, or the only one
     /// (nevermined.md section 2.5). The scheme may be any word, and what follows the token is ignored.
     ///

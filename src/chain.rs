@@ -33,6 +33,7 @@ use crate::model::{
     decision::{Denial, Dependency, Reason},
     did::Did,
     endpoint::Endpoint,
+    identity::IdentityFields,
 };
 
 /// What the gateway has to know of a service to decide on a request with a given plan.
@@ -114,6 +115,8 @@ pub struct OpenService {
     pub service: Did,
     /// Whom the service belongs to, as in [`ServiceFacts::owner`].
     pub owner: String,
+    /// What its upstream is told, which is nothing of a caller.
+    pub fields: IdentityFields,
     /// [`ServiceFacts::open_endpoints`], without those that cannot be understood.
     pub open_endpoints: Vec<Endpoint>,
 }
@@ -127,7 +130,8 @@ impl OpenService {
                 .inspect_err(|error| tracing::warn!(%service, %error, "an open endpoint cannot be understood"))
                 .ok()
         };
-        Self { service, owner, open_endpoints: endpoints.iter().filter_map(read).collect() }
+        let fields = IdentityFields::new("", service, &owner);
+        Self { service, owner, fields, open_endpoints: endpoints.iter().filter_map(read).collect() }
     }
 }
 

@@ -41,7 +41,7 @@ use self::{
     answer::{announces_credits, content_length, has_no_body, reported},
     context::{Context, Metered, NormalTarget},
     credentials::Caller,
-    headers::{Authorization as Passed, Host, IdentityHeaders, Told},
+    headers::{Authorization as Passed, Told},
     held_body::Stop,
     local::Local,
     outcome::{answered_with, failure_of, write_line},
@@ -173,27 +173,18 @@ impl Gateway {
         Ok(Verdict::Forward)
     }
 
-    fn told<'a>(ctx: &'a Context, texts: &'a mut Texts) -> Option<Told<'a>> {
-        let Texts { scope, id } = texts;
+    fn told<'a>(ctx: &'a Context, id: &'a mut [u8; 36]) -> Option<Told<'a>> {
         let permit = ctx.permit.as_ref()?;
         let route = &ctx.route.as_ref()?.config;
         let host = match permit.destination()? {
-            Destination::Origin(origin) => Some(Host::Named(origin.authority())),
+            Destination::Origin(origin) => Some(origin.host_field()),
             Destination::Configured(_) if route.preserve_host => None,
-            Destination::Configured(index) => ctx.serving.upstreams.host_of(index).map(Host::Configured),
+            Destination::Configured(index) => ctx.serving.upstreams.host_of(index),
         };
         let entitlement = permit.identity().and_then(|identity| identity.entitlement.as_ref());
-        let identity = match (entitlement, permit.open_service()) {
-            (Some(entitlement), _) => Some(IdentityHeaders {
-                user_id: &entitlement.user_id,
-                scope: entitlement.service.text(scope),
-                owner: &entitlement.owner,
-            }),
-            (None, Some(service)) => {
-                Some(IdentityHeaders { user_id: "", scope: service.service.text(scope), owner: &service.owner })
-            }
-            (None, None) => None,
-        };
+        let identity = entitlement
+            .map(|entitlement| &entitlement.fields)
+            .or_else(|| permit.open_service().map(|service| &service.fields));
         let authorization = match (permit.identity(), permit.endpoint(), &ctx.serving.tokens) {
             (Some(identity), Some(endpoint), Some(tokens)) => {
                 tokens.authorization_for(identity, endpoint).map_or(Passed::Remove, Passed::Replace)
@@ -219,12 +210,6 @@ impl Gateway {
             request_id,
         })
     }
-}
-
-/// Where texts for the upstream are made.
-struct Texts {
-    scope: [u8; 71],
-    id: [u8; 36],
 }
 
 /// What becomes of a request that is not refused.
@@ -341,8 +326,8 @@ impl ProxyHttp for Gateway {
         upstream_request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        let mut texts = Texts { scope: [0; 71], id: [0; 36] };
-        let told = Self::told(ctx, &mut texts);
+        let mut id = [0; 36];
+        let told = Self::told(ctx, &mut id);
         let told = told.ok_or_else(|| Error::explain(ErrorType::InternalError, "no permit"))?;
         headers::to_upstream(upstream_request, &told)?;
         if let Some(target) = &ctx.target

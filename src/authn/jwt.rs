@@ -160,7 +160,7 @@ impl AccessTokens {
 
     /// What a token says, once it is known to be genuine.
     fn genuine(&self, unverified_token: &str) -> Result<Arc<Token>, Reason> {
-        if let Some(token) = self.genuine.get(unverified_token) {
+        if let Some(token) = self.genuine.get(unverified_token.as_bytes()) {
             // A key that was taken away, because somebody else has it, say, makes no token genuine any more.
             return if self.keys.has(&token.kid) { Ok(token) } else { Err(JwsError::UnknownKey.reason()) };
         }

@@ -94,8 +94,14 @@ impl TokenVerifier {
     /// A token whose endpoints are all unusable is an identity without endpoints: see
     /// [`NO_USABLE_ENDPOINT`](crate::model::endpoint::NO_USABLE_ENDPOINT).
     pub fn identify(&self, presented: &Presented<'_>, now: Timestamp) -> Result<Option<Arc<Identity>>, Denial> {
-        let Some(unverified_token) = presented.authorization.token()? else { return Ok(None) };
-        let identity = self.genuine(unverified_token, now).map_err(Denial::InvalidCredential)?;
+        let known = presented.authorization.unverified_rest().and_then(|rest| self.genuine.get(rest));
+        let identity = match known {
+            Some(identity) => identity,
+            None => match presented.authorization.token()? {
+                Some(unverified_token) => self.genuine(unverified_token, now).map_err(Denial::InvalidCredential)?,
+                None => return Ok(None),
+            },
+        };
         if identity.expires_at.is_some_and(|moment| moment <= now) {
             return Err(Denial::InvalidCredential("expired"));
         }
@@ -132,7 +138,7 @@ impl TokenVerifier {
         if unverified_token.len() > self.max_token_bytes {
             return Err(jose::JweError::TooLong.reason());
         }
-        if let Some(identity) = self.genuine.get(unverified_token) {
+        if let Some(identity) = self.genuine.get(unverified_token.as_bytes()) {
             return Ok(identity);
         }
         let payload = jose::decrypt_compact(unverified_token, &self.keys).map_err(jose::JweError::reason)?;

@@ -9,8 +9,9 @@
 //! alone, not of its token; only `http` and `https` exist; both sides of the comparison are in the normal form of
 //! [`super::path`], so an escape and the character it spells are the same, and raw non-ASCII bytes are UTF-8, not Latin-1.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::IpAddr, str::FromStr};
 
+use http::HeaderValue;
 use url::{Host, Url};
 
 use self::pattern::Pattern;
@@ -63,8 +64,10 @@ impl Scheme {
 pub struct Origin {
     scheme: Scheme,
     host: Box<str>,
+    address: Option<IpAddr>,
     port: u16,
     authority: Box<str>,
+    host_field: HeaderValue,
 }
 
 /// Why a text is not the origin of a server we can talk to.
@@ -104,12 +107,13 @@ impl Origin {
             None => host.to_string(),
             Some(port) => format!("{host}:{port}"),
         };
-        let host = match host {
-            Host::Domain(name) => name.to_owned(),
-            Host::Ipv4(address) => address.to_string(),
-            Host::Ipv6(address) => address.to_string(),
+        let (host, address) = match host {
+            Host::Domain(name) => (name.to_owned(), None),
+            Host::Ipv4(address) => (address.to_string(), Some(IpAddr::V4(address))),
+            Host::Ipv6(address) => (address.to_string(), Some(IpAddr::V6(address))),
         };
-        Ok(Self { scheme, host: host.into(), port, authority: authority.into() })
+        let host_field = HeaderValue::from_str(&authority).map_err(|_| OriginError::NotAUrl)?;
+        Ok(Self { scheme, host: host.into(), address, port, authority: authority.into(), host_field })
     }
 
     /// The scheme.
@@ -124,6 +128,12 @@ impl Origin {
         &self.host
     }
 
+    /// The host, where it is an address and not a name.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
     /// The port, written or not.
     #[must_use]
     pub fn port(&self) -> u16 {
@@ -134,6 +144,12 @@ impl Origin {
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// The same as the `Host` field has it.
+    #[must_use]
+    pub fn host_field(&self) -> &HeaderValue {
+        &self.host_field
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use http::HeaderValue;
 use uuid::Uuid;
 
 use super::{
@@ -144,10 +145,33 @@ pub struct Entitlement {
     pub user_id: Arc<str>,
     /// Claim `ercType`, only repeated by introspection.
     pub erc_type: Option<u64>,
+    /// The same as an upstream is told it.
+    pub fields: IdentityFields,
     /// What may be called: claim `endpoints`, without the ones that could not be parsed.
     pub endpoints: Vec<Endpoint>,
     /// What the provider's service wants to see instead of the token: claim `headers.authentication`.
     pub upstream_credential: UpstreamCredential,
+}
+
+/// Who is calling, for whom, and whose service it is, as values of `NVM-User-id`, `NVM-Scope` and `NVM-Owner`
+/// (nevermined.md section 5.2). They are made once, for what is sent with each request. None: there is nothing to tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityFields {
+    /// The account, as its token spells it.
+    pub user_id: Option<HeaderValue>,
+    /// The service's DID.
+    pub scope: Option<HeaderValue>,
+    /// The service's owner.
+    pub owner: Option<HeaderValue>,
+}
+
+impl IdentityFields {
+    /// Makes values of texts. One that is empty, or that no field can have, is not told.
+    #[must_use]
+    pub fn new(user_id: &str, service: Did, owner: &str) -> Self {
+        let value = |text: &str| HeaderValue::from_str(text).ok().filter(|value| !value.is_empty());
+        Self { user_id: value(user_id), scope: value(service.text(&mut [0; 71])), owner: value(owner) }
+    }
 }
 
 /// The provider's secret, which replaces the client's `Authorization` on the way to the upstream

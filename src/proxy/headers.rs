@@ -12,7 +12,10 @@ use pingora::{
 };
 
 use crate::{
-    model::{identity::AccessToken, secret::Secret},
+    model::{
+        identity::{AccessToken, IdentityFields},
+        secret::Secret,
+    },
     telemetry,
 };
 
@@ -25,7 +28,7 @@ pub struct Told<'a> {
     /// The scheme the client used with us.
     pub scheme: &'static str,
     /// `NVM-User-id`, `NVM-Scope`, `NVM-Owner` (nevermined.md section 5.2).
-    pub identity: Option<IdentityHeaders<'a>>,
+    pub identity: Option<&'a IdentityFields>,
     /// `X-Hotkey`: the neuron that calls, in the one spelling that there is of it.
     pub hotkey: Option<&'a str>,
     /// What our authorization server said of the caller, if an access token of it was presented.
@@ -33,27 +36,9 @@ pub struct Told<'a> {
     /// What becomes of the client's `Authorization`.
     pub authorization: Authorization<'a>,
     /// The `Host` for the upstream; none: the client's stays.
-    pub host: Option<Host<'a>>,
+    pub host: Option<&'a HeaderValue>,
     /// `X-Request-Id`.
     pub request_id: &'a str,
-}
-
-/// Who is calling, for whom, and whose service it is. Empty values are not sent.
-pub struct IdentityHeaders<'a> {
-    /// The account, as its token spells it.
-    pub user_id: &'a str,
-    /// The service's DID.
-    pub scope: &'a str,
-    /// The service's owner.
-    pub owner: &'a str,
-}
-
-/// What an upstream is called.
-pub enum Host<'a> {
-    /// As the configuration says.
-    Configured(&'a HeaderValue),
-    /// As a token or the client says.
-    Named(&'a str),
 }
 
 /// What becomes of the client's `Authorization`.
@@ -78,6 +63,8 @@ const REAL_IP: &str = "X-Real-IP";
 const FORWARDED_FOR: &str = "X-Forwarded-For";
 const FORWARDED_PROTO: &str = "X-Forwarded-Proto";
 const REQUEST_ID: &str = "X-Request-Id";
+/// Spelled here, because Pingora does not know its spelling and copies the name in lower case.
+const AUTHORIZATION: &str = "Authorization";
 
 /// Fields that say who a client is or where it came from, in lower case with hyphens. A client's own are removed; some
 /// are set again. `forwarded` and the rest of the family are believed only from a trusted proxy.
@@ -127,10 +114,10 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
     }
     request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(forwarded_proto.unwrap_or(told.scheme)))?;
     request.insert_header(REQUEST_ID, told.request_id)?;
-    if let Some(identity) = &told.identity {
-        for (name, value) in [(USER_ID, identity.user_id), (SCOPE, identity.scope), (OWNER, identity.owner)] {
-            if !value.is_empty() {
-                request.insert_header(name, value)?;
+    if let Some(IdentityFields { user_id, scope, owner }) = told.identity {
+        for (name, value) in [(USER_ID, user_id), (SCOPE, scope), (OWNER, owner)] {
+            if let Some(value) = value {
+                request.insert_header(name, value.clone())?;
             }
         }
     }
@@ -158,12 +145,11 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
             let mut value = HeaderValue::from_str(secret.expose())
                 .map_err(|_| pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "provider's credential"))?;
             value.set_sensitive(true);
-            request.insert_header(header::AUTHORIZATION, value)?;
+            request.insert_header(AUTHORIZATION, value)?;
         }
     }
     match told.host {
-        Some(Host::Configured(host)) => request.insert_header(header::HOST, host.clone())?,
-        Some(Host::Named(host)) => request.insert_header(header::HOST, host)?,
+        Some(host) => request.insert_header(header::HOST, host.clone())?,
         // HTTP/2 has it in the target, which ours takes the place of. Pingora makes a target of it again.
         None if !request.headers.contains_key(header::HOST) => {
             if let Some(authority) = request.uri.authority().map(ToString::to_string) {
@@ -277,15 +263,21 @@ mod tests {
     }
 
     fn told(secret: &Secret, trusted: bool) -> Told<'_> {
+        static HOST: HeaderValue = HeaderValue::from_static("upstream.example:8443");
+        static IDENTITY: IdentityFields = IdentityFields {
+            user_id: Some(HeaderValue::from_static("0xabc")),
+            scope: Some(HeaderValue::from_static("did:nv:1")),
+            owner: None,
+        };
         Told {
             client: Some(IpAddr::from([9, 9, 9, 9])),
             trusted,
             scheme: "https",
-            identity: Some(IdentityHeaders { user_id: "0xabc", scope: "did:nv:1", owner: "" }),
+            identity: Some(&IDENTITY),
             hotkey: Some("5Hotkey"),
             access_token: None,
             authorization: Authorization::Replace(secret),
-            host: Some(Host::Named("upstream.example:8443")),
+            host: Some(&HOST),
             request_id: "id",
         }
     }
@@ -337,7 +329,7 @@ mod tests {
             assert!(!all.contains("evil"), "{all}");
             assert_eq!(values(&request, "nvm-user-id"), ["0xabc"]);
             assert_eq!(values(&request, "nvm-scope"), ["did:nv:1"]);
-            assert!(values(&request, "nvm-owner").is_empty(), "an empty value is not sent");
+            assert!(values(&request, "nvm-owner").is_empty(), "a value that there is not is not sent");
             assert_eq!(values(&request, "x-hotkey"), ["5Hotkey"]);
             assert_eq!(values(&request, "x-forwarded-for"), ["9.9.9.9"]);
             assert_eq!(values(&request, "x-real-ip"), ["9.9.9.9"]);

@@ -12,7 +12,6 @@ use crate::{
     authz::{Meter, Permit},
     config::WhenFull,
     model::{
-        clock,
         credits::Credits,
         endpoint::Endpoint,
         identity::Subject,
@@ -86,10 +85,11 @@ fn record<'a>(
     let identity = meter.identity();
     let facts = meter.facts();
     let entitlement = identity.entitlement.as_ref();
+    let duration_micros = u64::try_from(ctx.started.elapsed().as_micros()).unwrap_or(u64::MAX);
     Record {
         event_id: ctx.id,
-        at_micros: clock::now_micros(),
-        duration_micros: u64::try_from(ctx.started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        at_micros: ctx.at_micros.saturating_add_unsigned(duration_micros),
+        duration_micros,
         status,
         upstream_status: ctx.answer.status,
         reported: ctx.answer.reported,

@@ -103,7 +103,7 @@ impl Upstreams {
             let address_of_name = attempt / upstream.addresses.len().max(1);
             pick(&addresses, address_of_name).ok_or(NoWay::Unresolved)?
         };
-        let server_name = upstream.server_name.clone().unwrap_or_else(|| address.host.clone());
+        let server_name = upstream.server_name.as_ref().unwrap_or(&address.host);
         let http = match (upstream.http2, upstream.tls) {
             (Http2::Never, _) | (Http2::Auto, false) => ALPN::H1,
             (Http2::Auto, true) => ALPN::H2H1,
@@ -117,13 +117,17 @@ impl Upstreams {
     /// # Errors
     /// [`NoWay`].
     pub async fn named(&self, origin: &Origin, attempt: usize) -> Result<Box<HttpPeer>, NoWay> {
-        let addresses = self.addresses(origin.host(), origin.port()).await?;
-        let allowed = addresses.iter().filter(|address| self.may_go_to(address.ip()));
-        let allowed: Vec<SocketAddr> = allowed.copied().collect();
-        let socket = pick(&allowed, attempt).ok_or(NoWay::Forbidden)?;
+        let socket = if let Some(address) = origin.address() {
+            self.may_go_to(address).then_some(SocketAddr::new(address, origin.port())).ok_or(NoWay::Forbidden)?
+        } else {
+            let addresses = self.addresses(origin.host(), origin.port()).await?;
+            let allowed = addresses.iter().filter(|address| self.may_go_to(address.ip()));
+            let allowed: Vec<SocketAddr> = allowed.copied().collect();
+            pick(&allowed, attempt).ok_or(NoWay::Forbidden)?
+        };
         let tls = origin.scheme() == Scheme::Https;
         let http = if tls { ALPN::H2H1 } else { ALPN::H1 };
-        Ok(peer(socket, tls, origin.host().to_owned(), http, &self.timeouts))
+        Ok(peer(socket, tls, origin.host(), http, &self.timeouts))
     }
 
     /// The host name or address of an upstream of the configuration, for the `Host` field.
@@ -138,9 +142,6 @@ impl Upstreams {
     }
 
     async fn addresses(&self, host: &str, port: u16) -> Result<Addresses, NoWay> {
-        if let Some(address) = fixed(host, port) {
-            return Ok(Arc::new([address]));
-        }
         let key: (Box<str>, u16) = (host.into(), port);
         let known = self.resolved.get(&key);
         if let Some((at, addresses)) = &known
@@ -178,8 +179,10 @@ fn pick(addresses: &[SocketAddr], attempt: usize) -> Option<SocketAddr> {
     addresses.get(attempt % addresses.len().max(1)).copied()
 }
 
-fn peer(address: SocketAddr, tls: bool, server_name: String, http: ALPN, timeouts: &Timeouts) -> Box<HttpPeer> {
-    let mut peer = Box::new(HttpPeer::new(address, tls, server_name));
+fn peer(address: SocketAddr, tls: bool, server_name: &str, http: ALPN, timeouts: &Timeouts) -> Box<HttpPeer> {
+    // The name is the one in the handshake. Without one, all names at an address share its connections.
+    let server_name = if tls { server_name } else { "" };
+    let mut peer = Box::new(HttpPeer::new(address, tls, server_name.to_owned()));
     let options: &mut PeerOptions = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.total_connect);

@@ -11,7 +11,7 @@ use crate::model::{
     decision::Reason,
     did::Did,
     endpoint::Endpoint,
-    identity::{Entitlement, Identity, Proof, Subject, UpstreamCredential},
+    identity::{Entitlement, Identity, IdentityFields, Proof, Subject, UpstreamCredential},
     secret::Secret,
 };
 
@@ -50,6 +50,7 @@ pub(super) fn parse(payload: &[u8]) -> Result<Identity, Reason> {
             plan,
             owner: owner.into(),
             user_id: user_id.into(),
+            fields: IdentityFields::new(user_id, service, owner),
             erc_type,
             upstream_credential: upstream_credential(claims)?,
             endpoints: endpoints(claims, &service)?,
