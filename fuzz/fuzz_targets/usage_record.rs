@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::model::usage::{Reader, UsageEvent};
+use tollgate::model::usage::{Reader, Sequence, UsageEvent};
 
 fuzz_target!(|input: &[u8]| {
     if let Ok(event) = UsageEvent::decode(input) {
@@ -17,6 +17,9 @@ fuzz_target!(|input: &[u8]| {
     if let Ok(events) = UsageEvent::decode_sequence(input) {
         let mut written = Vec::new();
         events.iter().for_each(|event| event.encode(&mut written));
+        assert_eq!(UsageEvent::decode_sequence(&written).expect("it was written"), events);
+        let (mut sequence, mut written) = (Sequence::default(), Vec::new());
+        events.iter().for_each(|event| sequence.append(event, &mut written));
         assert_eq!(UsageEvent::decode_sequence(&written).expect("it was written"), events);
     }
 });

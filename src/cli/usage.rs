@@ -182,7 +182,7 @@ fn as_line(row: &UsageRow) -> Vec<String> {
     let event = &row.event;
     vec![
         moment(event.at_micros),
-        event.request_id.to_string(),
+        event.request_id().into_owned(),
         event.holder.map_or_else(|| "-".to_owned(), |holder| holder.to_string()),
         event.route.to_string(),
         printable(&format!("{} {}", event.method, event.endpoint)),
@@ -221,7 +221,7 @@ fn explain(row: &UsageRow) -> String {
         (_, None, charged) => format!("{charged}, the plan's ordinary price: the service reported nothing"),
     };
     let lines = [
-        ("request", event.request_id.to_string()),
+        ("request", event.request_id().into_owned()),
         ("event", event.event_id.to_string()),
         ("answered", format!("{} after {} µs", moment(event.at_micros), event.duration_micros)),
         ("route", event.route.to_string()),
@@ -247,7 +247,7 @@ fn explain(row: &UsageRow) -> String {
 fn as_json(row: &UsageRow) -> serde_json::Value {
     let event = &row.event;
     json!({
-        "request_id": event.request_id,
+        "request_id": event.request_id(),
         "event_id": event.event_id.to_string(),
         "time": moment(event.at_micros),
         "duration_us": event.duration_micros,

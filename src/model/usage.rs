@@ -3,12 +3,12 @@
 mod json;
 mod record;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use minicbor::Decoder;
 use uuid::Uuid;
 
-pub use self::record::{Parts, Reader, Record, Terms};
+pub use self::record::{Parts, Reader, Record, Sequence, Terms};
 use super::{
     address::EvmAddress,
     credits::{CreditSource, Credits},
@@ -23,8 +23,8 @@ pub struct UsageEvent {
     pub event_id: Uuid,
     /// When the response ended, in microseconds since the Unix epoch.
     pub at_micros: i64,
-    /// The id in the access log and in the answer to the client.
-    pub request_id: Arc<str>,
+    /// The id in the access log and in the answer to the client. None: the event's, as text.
+    pub request_id: Option<Arc<str>>,
     /// The configured name of the route.
     pub route: Arc<str>,
     /// The configured name of the listener.
@@ -80,6 +80,19 @@ impl UsageEvent {
         self.record().encode_into(into);
     }
 
+    /// The id in the access log and in the answer to the client.
+    #[must_use]
+    pub fn request_id(&self) -> Cow<'_, str> {
+        self.request_id.as_deref().map_or_else(|| self.event_id.to_string().into(), Cow::Borrowed)
+    }
+
+    /// What [`Self::request_id`] is of an event with this id, of whose request this is the id.
+    #[must_use]
+    pub fn request_id_of(event_id: Uuid, text: &str) -> Option<Arc<str>> {
+        let mut id = Uuid::encode_buffer();
+        (*text != *event_id.as_hyphenated().encode_lower(&mut id)).then(|| text.into())
+    }
+
     /// Its fields, as they are written.
     #[must_use]
     pub fn record(&self) -> Record<'_> {
@@ -94,13 +107,13 @@ impl UsageEvent {
         Reader::default().read(bytes)
     }
 
-    /// Reads a CBOR sequence (RFC 8742): what [`Self::encode`] wrote several times, one after the other.
+    /// Reads a CBOR sequence (RFC 8742): what [`Sequence::append`] or [`Self::encode`] wrote several times.
     ///
     /// # Errors
     /// As [`Self::decode`], of the first that cannot be read.
     pub fn decode_sequence(bytes: &[u8]) -> Result<Vec<Self>, NotAnEvent> {
         let mut events = Vec::new();
-        let (mut reader, mut decoder) = (Reader::default(), Decoder::new(bytes));
+        let (mut reader, mut decoder) = (Reader::of_sequence(), Decoder::new(bytes));
         while decoder.position() < bytes.len() {
             let event = reader.next(&mut decoder)?;
             if events.is_empty() {
@@ -130,7 +143,7 @@ pub(crate) mod tests {
         UsageEvent {
             event_id: Uuid::from_u64_pair(0x0192_0000_0000_7000, number),
             at_micros: 1_795_000_000_000_000_i64.saturating_add_unsigned(number),
-            request_id: format!("01J{number:023}").into(),
+            request_id: Some(format!("01J{number:023}").into()),
             route: "weather".into(),
             listener: None,
             service: Did([0x55; 32]),
@@ -148,6 +161,14 @@ pub(crate) mod tests {
             duration_micros: 12_345,
             open: false,
         }
+    }
+
+    fn sequence(events: &[UsageEvent]) -> Vec<u8> {
+        let (mut sequence, mut bytes) = (Sequence::default(), Vec::new());
+        for event in events {
+            sequence.append(event, &mut bytes);
+        }
+        bytes
     }
 
     fn encoded(event: &UsageEvent) -> Vec<u8> {
@@ -179,9 +200,11 @@ pub(crate) mod tests {
     fn a_request_id_that_is_the_event_id_is_not_written_twice() {
         let mut event = sample(1);
         let before = encoded(&event).len();
-        event.request_id = event.event_id.to_string().into();
+        event.request_id = None;
         assert!(encoded(&event).len() < before);
         assert_eq!(UsageEvent::decode(&encoded(&event)).unwrap(), event);
+        assert_eq!(event.request_id(), event.event_id.to_string());
+        assert_eq!(UsageEvent::decode(event.to_json().as_bytes()).unwrap(), event);
     }
 
     #[test]
@@ -258,6 +281,27 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_sequence_says_an_endpoint_and_terms_once() {
+        let other = |number| UsageEvent { user_id: "another".into(), endpoint: "https://h/2".into(), ..sample(number) };
+        let events: Vec<_> =
+            (0..100).map(|number| if number % 3 == 0 { other(number) } else { sample(number) }).collect();
+        let bytes = sequence(&events);
+        assert_eq!(UsageEvent::decode_sequence(&bytes).unwrap(), events);
+        for said in [&b"https://h/2"[..], b"https://api.example.com", b"another", b"0x3C44"] {
+            assert_eq!(bytes.windows(said.len()).filter(|window| *window == said).count(), 1, "{said:?}");
+        }
+        // A record without what it refers to is no record, in the spool nor in a sequence.
+        let mut two = Vec::new();
+        let mut sequence = Sequence::default();
+        sequence.append(&events[1], &mut two);
+        let second = two.len();
+        sequence.append(&events[2], &mut two);
+        assert_eq!(UsageEvent::decode_sequence(&two).unwrap(), events[1..3]);
+        assert!(UsageEvent::decode_sequence(&two[second..]).is_err());
+        assert!(UsageEvent::decode(&two[second..]).is_err());
+    }
+
+    #[test]
     fn what_is_the_same_is_kept_once() {
         let mut reader = Reader::default();
         let mut read = |event: &UsageEvent| {
@@ -285,7 +329,7 @@ pub(crate) mod tests {
         ) {
             let [request_id, user_id, owner, endpoint, route] = texts;
             let event = UsageEvent {
-                request_id: request_id.into(), user_id: user_id.into(), owner: owner.into(), endpoint: endpoint.into(),
+                request_id: Some(request_id.into()), user_id: user_id.into(), owner: owner.into(), endpoint: endpoint.into(),
                 listener: Some(route.as_str().into()), route: route.into(), charged: Credits::new(charged),
                 reported: reported.map(Credits::new), at_micros: micros, status, service: Did(bytes),
                 source: if local { CreditSource::Local } else { sample(0).source },
@@ -332,6 +376,7 @@ pub(crate) mod tests {
         if let Ok(events) = UsageEvent::decode_sequence(bytes) {
             let written: Vec<u8> = events.iter().flat_map(encoded).collect();
             assert_eq!(UsageEvent::decode_sequence(&written).unwrap(), events);
+            assert_eq!(UsageEvent::decode_sequence(&sequence(&events)).unwrap(), events);
         }
     }
 }

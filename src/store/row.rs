@@ -49,11 +49,12 @@ impl TryFrom<Columns> for UsageRow {
             (other, _) => return Err(unreadable(format!("credits of the unknown source `{other}`"))),
         };
         let status = |status: i32| u16::try_from(status).map_err(unreadable);
+        let event_id = Uuid::try_parse(&row.event_id).map_err(unreadable)?;
         Ok(Self {
             event: UsageEvent {
-                event_id: Uuid::try_parse(&row.event_id).map_err(unreadable)?,
+                event_id,
                 at_micros: row.occurred_at,
-                request_id: row.request_id.into(),
+                request_id: UsageEvent::request_id_of(event_id, &row.request_id),
                 route: row.route.into(),
                 listener: row.listener.map(Into::into),
                 service: row.service.parse().map_err(unreadable)?,

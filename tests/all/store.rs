@@ -33,7 +33,7 @@ pub fn event(number: u64) -> UsageEvent {
     UsageEvent {
         event_id: Uuid::from_u64_pair(0x0192_0000_0000_7000, 0x8000_0000_0000_0000 | number),
         at_micros: THEN + i64::try_from(number).unwrap(),
-        request_id: format!("request-{number}").into(),
+        request_id: Some(format!("request-{number}").into()),
         route: "weather".into(),
         listener: Some("public".into()),
         service: SERVICE,
@@ -324,7 +324,7 @@ async fn usage_is_found_by_each_of_its_properties() {
                 UsageEvent { plan: Some(Did([2; 32])), ..event(3) },
                 UsageEvent { service: Did([3; 32]), ..event(4) },
                 UsageEvent { route: "other".into(), ..event(5) },
-                UsageEvent { at_micros: THEN + DAY, request_id: "request-1".into(), ..event(6) },
+                UsageEvent { at_micros: THEN + DAY, request_id: Some("request-1".into()), ..event(6) },
             ])
             .await
             .unwrap();

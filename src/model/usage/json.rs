@@ -13,7 +13,7 @@ pub fn write(event: &UsageEvent) -> String {
     let object = Object {
         event_id: Text(event.event_id),
         at_micros: event.at_micros,
-        request_id: Cow::Borrowed(&event.request_id),
+        request_id: event.request_id(),
         route: Cow::Borrowed(&event.route),
         listener: event.listener.as_deref().map(Cow::Borrowed),
         service: Text(event.service),
@@ -41,7 +41,7 @@ pub fn read(bytes: &[u8]) -> serde_json::Result<UsageEvent> {
     Ok(UsageEvent {
         event_id: object.event_id.0,
         at_micros: object.at_micros,
-        request_id: object.request_id.into(),
+        request_id: UsageEvent::request_id_of(object.event_id.0, &object.request_id),
         route: object.route.into(),
         listener: object.listener.map(Into::into),
         service: object.service.0,

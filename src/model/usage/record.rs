@@ -2,13 +2,17 @@
 //!
 //! A later version appends fields, which earlier ones skip; what an earlier one did not write has a default. What the
 //! events of one holder share is an array within the array, which [`Reader`] reads once where neighbours have the same.
+//!
+//! A [`Sequence`] of records does not say an endpoint or terms twice: in their place stands the number that they have
+//! among those before them in the sequence, which are counted from nought.
 
-use std::sync::Arc;
+use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use minicbor::{
     Decode, Decoder, Encode, Encoder, decode,
     encode::{Error, Write},
 };
+use quick_cache::DefaultHashBuilder;
 use uuid::Uuid;
 
 use super::{CreditSource, NotAnEvent, UsageEvent, json};
@@ -47,7 +51,7 @@ pub struct Record<'a, E = &'a str, T = Terms<'a>> {
 }
 
 /// Whose service is called, and who pays with what: the same from event to event.
-#[derive(Clone, Copy, Debug, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 #[expect(missing_docs, reason = "as in UsageEvent")]
 pub struct Terms<'a> {
     #[n(0)]
@@ -83,8 +87,6 @@ impl<C> Encode<C> for Parts<'_> {
 
 impl<'a> From<&'a UsageEvent> for Record<'a> {
     fn from(event: &'a UsageEvent) -> Self {
-        let mut id = Uuid::encode_buffer();
-        let id = event.event_id.as_hyphenated().encode_lower(&mut id);
         Self {
             event_id: event.event_id,
             at_micros: event.at_micros,
@@ -93,7 +95,7 @@ impl<'a> From<&'a UsageEvent> for Record<'a> {
             upstream_status: event.upstream_status,
             reported: event.reported,
             charged: event.charged,
-            request_id: (*event.request_id != *id).then_some(&event.request_id),
+            request_id: event.request_id.as_deref(),
             open: event.open,
             method: &event.method,
             endpoint: &event.endpoint,
@@ -111,12 +113,75 @@ impl<'a> From<&'a UsageEvent> for Record<'a> {
     }
 }
 
+/// A value, or the number of the one before that is the same.
+enum Said<T> {
+    Now(T),
+    Before(u32),
+}
+
+impl<C, T: Encode<C>> Encode<C> for Said<T> {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, context: &mut C) -> Result<(), Error<W::Error>> {
+        match self {
+            Self::Now(value) => value.encode(e, context),
+            Self::Before(number) => e.u32(*number)?.ok(),
+        }
+    }
+}
+
+/// Writes events as a CBOR sequence (RFC 8742).
+#[derive(Debug, Default)]
+pub struct Sequence<'e> {
+    endpoints: Numbers<&'e str>,
+    terms: Numbers<Terms<'e>>,
+}
+
+/// The numbers of the values so far, and the last value's.
+#[derive(Debug)]
+struct Numbers<T> {
+    known: HashMap<T, u32, DefaultHashBuilder>,
+    last: Option<(T, u32)>,
+}
+
+impl<T> Default for Numbers<T> {
+    fn default() -> Self {
+        Self { known: HashMap::default(), last: None }
+    }
+}
+
+impl<T: Copy + Eq + Hash> Numbers<T> {
+    fn say(&mut self, value: T) -> Said<T> {
+        // Neighbours mostly say the same.
+        if let Some((last, number)) = self.last
+            && last == value
+        {
+            return Said::Before(number);
+        }
+        let next = u32::try_from(self.known.len()).unwrap_or(u32::MAX);
+        let number = *self.known.entry(value).or_insert(next);
+        self.last = Some((value, number));
+        if number == next { Said::Now(value) } else { Said::Before(number) }
+    }
+}
+
+impl<'e> Sequence<'e> {
+    /// Appends the next event.
+    pub fn append(&mut self, event: &'e UsageEvent, to: &mut Vec<u8>) {
+        let whole = event.record();
+        let record = whole.with(self.endpoints.say(whole.endpoint), self.terms.say(whole.terms));
+        write(&record, to);
+    }
+}
+
+fn write(record: &impl Encode<()>, to: &mut Vec<u8>) {
+    // Memory takes everything, and no field here refuses to be written.
+    let written = minicbor::encode(record, to);
+    debug_assert!(written.is_ok(), "{written:?}");
+}
+
 impl<E: Encode<()>> Record<'_, E> {
     /// Appends the record.
     pub fn encode_into(&self, to: &mut Vec<u8>) {
-        // Memory takes everything, and no field here refuses to be written.
-        let written = minicbor::encode(self, to);
-        debug_assert!(written.is_ok(), "{written:?}");
+        write(self, to);
     }
 }
 
@@ -127,6 +192,24 @@ impl<'a> Record<'a> {
     /// When they begin with something else.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, decode::Error> {
         minicbor::decode(bytes)
+    }
+
+    /// The same with these in the place of its endpoint and terms.
+    fn with<E, T>(self, endpoint: E, terms: T) -> Record<'a, E, T> {
+        Record {
+            event_id: self.event_id,
+            at_micros: self.at_micros,
+            duration_micros: self.duration_micros,
+            status: self.status,
+            upstream_status: self.upstream_status,
+            reported: self.reported,
+            charged: self.charged,
+            request_id: self.request_id,
+            open: self.open,
+            method: self.method,
+            endpoint,
+            terms,
+        }
     }
 
     /// The same with every text cut to `limit` bytes: what remains when a hostile path does not fit the spool.
@@ -149,13 +232,37 @@ impl<'a> Record<'a> {
 #[derive(Debug, Default)]
 pub struct Reader {
     method: Option<Arc<str>>,
+    kept: Kept,
+}
+
+/// What the last event said, and, in a sequence, what all before it said.
+#[derive(Debug, Default)]
+struct Kept {
     endpoint: Option<Arc<str>>,
-    terms: Option<Kept>,
+    terms: Option<KeptTerms>,
+    before: Option<Before>,
+}
+
+/// What [`Said::Before`] may mean.
+#[derive(Debug, Default)]
+struct Before {
+    endpoints: Vec<Arc<str>>,
+    terms: Vec<OwnTerms>,
+}
+
+impl Before {
+    fn endpoint(&mut self) -> &mut Vec<Arc<str>> {
+        &mut self.endpoints
+    }
+
+    fn terms(&mut self) -> &mut Vec<OwnTerms> {
+        &mut self.terms
+    }
 }
 
 /// Terms, and how they were written.
 #[derive(Debug)]
-struct Kept {
+struct KeptTerms {
     written: Vec<u8>,
     terms: OwnTerms,
 }
@@ -174,6 +281,11 @@ struct OwnTerms {
 }
 
 impl Reader {
+    /// Reads a sequence.
+    pub(super) fn of_sequence() -> Self {
+        Self { kept: Kept { before: Some(Before::default()), ..Kept::default() }, ..Self::default() }
+    }
+
     /// Reads one event: what [`UsageEvent::encode`] wrote, or the JSON of an earlier version.
     ///
     /// # Errors
@@ -190,14 +302,12 @@ impl Reader {
 
     /// Reads the next record of a sequence.
     pub(super) fn next(&mut self, decoder: &mut Decoder<'_>) -> Result<UsageEvent, decode::Error> {
-        let record: Record<'_, &str, OwnTerms> = decoder.decode_with(&mut self.terms)?;
+        let record: Record<'_, OwnEndpoint, OwnTerms> = decoder.decode_with(&mut self.kept)?;
         let terms = record.terms;
-        let mut id = Uuid::encode_buffer();
-        let request_id = record.request_id.unwrap_or(record.event_id.as_hyphenated().encode_lower(&mut id));
         Ok(UsageEvent {
             event_id: record.event_id,
             at_micros: record.at_micros,
-            request_id: request_id.into(),
+            request_id: record.request_id.map(Into::into),
             route: terms.route,
             listener: terms.listener,
             service: terms.service,
@@ -205,7 +315,7 @@ impl Reader {
             holder: terms.holder,
             user_id: terms.user_id,
             owner: terms.owner,
-            endpoint: shared(&mut self.endpoint, record.endpoint),
+            endpoint: record.endpoint.0,
             method: shared(&mut self.method, record.method),
             status: record.status,
             upstream_status: record.upstream_status,
@@ -226,8 +336,53 @@ fn shared(kept: &mut Option<Arc<str>>, text: &str) -> Arc<str> {
     }
 }
 
-impl<'b> Decode<'b, Option<Kept>> for OwnTerms {
-    fn decode(decoder: &mut Decoder<'b>, kept: &mut Option<Kept>) -> Result<Self, decode::Error> {
+/// An endpoint that an event can have.
+struct OwnEndpoint(Arc<str>);
+
+impl<'b> Decode<'b, Kept> for OwnEndpoint {
+    fn decode(decoder: &mut Decoder<'b>, kept: &mut Kept) -> Result<Self, decode::Error> {
+        if let Some(said) = before(decoder, kept, Before::endpoint)? {
+            return Ok(Self(said));
+        }
+        let endpoint = shared(&mut kept.endpoint, decoder.str()?);
+        if let Some(before) = &mut kept.before {
+            before.endpoints.push(Arc::clone(&endpoint));
+        }
+        Ok(Self(endpoint))
+    }
+}
+
+impl<'b> Decode<'b, Kept> for OwnTerms {
+    fn decode(decoder: &mut Decoder<'b>, kept: &mut Kept) -> Result<Self, decode::Error> {
+        if let Some(said) = before(decoder, kept, Before::terms)? {
+            return Ok(said);
+        }
+        let terms = Self::said_now(decoder, &mut kept.terms)?;
+        if let Some(before) = &mut kept.before {
+            before.terms.push(terms.clone());
+        }
+        Ok(terms)
+    }
+}
+
+/// The value whose number stands here. None: a value stands here, or this is no sequence.
+fn before<T: Clone>(
+    decoder: &mut Decoder<'_>,
+    kept: &mut Kept,
+    list: fn(&mut Before) -> &mut Vec<T>,
+) -> Result<Option<T>, decode::Error> {
+    let Some(before) = &mut kept.before else { return Ok(None) };
+    // A number (major type 0), and neither a text nor an array.
+    if decoder.input().get(decoder.position()).is_none_or(|first| *first >= 0x20) {
+        return Ok(None);
+    }
+    let number = usize::try_from(decoder.u32()?).unwrap_or(usize::MAX);
+    let said = list(before).get(number).cloned();
+    said.map(Some).ok_or_else(|| decode::Error::message("the number of nothing before"))
+}
+
+impl OwnTerms {
+    fn said_now(decoder: &mut Decoder<'_>, kept: &mut Option<KeptTerms>) -> Result<Self, decode::Error> {
         let start = decoder.position();
         let rest = decoder.input().get(start..).unwrap_or_default();
         // No CBOR item is the beginning of another, so these are the same terms.
@@ -255,7 +410,7 @@ impl<'b> Decode<'b, Option<Kept>> for OwnTerms {
         };
         let length = decoder.position().saturating_sub(start);
         let written = rest.get(..length).unwrap_or_default().to_vec();
-        *kept = Some(Kept { written, terms: terms.clone() });
+        *kept = Some(KeptTerms { written, terms: terms.clone() });
         Ok(terms)
     }
 }

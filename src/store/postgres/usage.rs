@@ -54,7 +54,8 @@ pub async fn append(database: &Database, events: &[UsageEvent]) -> Result<Append
 async fn insert(connection: &mut PgConnection, events: &[UsageEvent]) -> Result<Vec<Uuid>> {
     let ids: Vec<_> = events.iter().map(|event| event.event_id).collect();
     let times: Vec<_> = events.iter().map(|event| to_time(event.at_micros)).collect();
-    let request_ids: Vec<_> = events.iter().map(|event| without_nul(&event.request_id)).collect();
+    let request_ids: Vec<_> = events.iter().map(UsageEvent::request_id).collect();
+    let request_ids: Vec<_> = request_ids.iter().map(|id| without_nul(id)).collect();
     let routes: Vec<_> = events.iter().map(|event| without_nul(&event.route)).collect();
     let listeners: Vec<_> = events.iter().map(|event| event.listener.as_deref().map(without_nul)).collect();
     let services: Vec<_> = events.iter().map(|event| event.service.to_string()).collect();

@@ -67,7 +67,7 @@ fn validate(event: &UsageEvent) -> Result<()> {
     Ok(())
 }
 
-/// Which of the events, which began together, may be there already. They are in the order of their ids.
+/// The ids that are there already, from the first of these events on, which began together and are in the order of theirs.
 async fn known(connection: &mut SqliteConnection, events: &[&UsageEvent]) -> Result<HashSet<Uuid>> {
     let Some(first) = events.first().map(|event| event.event_id) else { return Ok(HashSet::new()) };
     let rows: Vec<Vec<u8>> =
@@ -311,7 +311,7 @@ pub async fn show(database: &Database, id: &str) -> Result<Vec<UsageRow>> {
     let mut latest = Latest { rows: Vec::new(), limit: 100 };
     let mut batches = sqlx::query(BETWEEN).bind(None::<i64>).bind(None::<i64>).fetch(&database.read);
     while let Some(batch) = batches.try_next().await? {
-        latest.add(Stored::of(&batch)?.rows().filter(|row| *row.event.request_id == *id));
+        latest.add(Stored::of(&batch)?.rows().filter(|row| *row.event.request_id() == *id));
     }
     Ok(latest.rows)
 }

@@ -200,7 +200,7 @@ fn an_event_too_long_for_a_record_is_cut_and_keeps_what_it_charges() {
             endpoint: text.as_str().into(),
             owner: text.as_str().into(),
             user_id: text.as_str().into(),
-            request_id: text.as_str().into(),
+            request_id: Some(text.as_str().into()),
             method: text.as_str().into(),
             ..sample(1)
         };

@@ -1,9 +1,6 @@
 //! Events as a row of `usage_batch` keeps them: their ids, and their records, compressed.
 
-use std::{
-    borrow::Cow,
-    io::{Read, Write},
-};
+use std::io::{Read, Write};
 
 use lz4_flex::frame::{BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 use uuid::Uuid;
@@ -11,7 +8,7 @@ use uuid::Uuid;
 use crate::{
     model::{
         credits::{CreditSource, Credits},
-        usage::UsageEvent,
+        usage::{Sequence, UsageEvent},
     },
     store::{Result, StoreError, UsageRow, without_nul},
 };
@@ -46,15 +43,15 @@ impl Batch {
             event_ids: Vec::with_capacity(events.len().saturating_mul(16)),
             records: Vec::new(),
         };
-        let info = FrameInfo::new().block_size(BlockSize::Max64KB).content_checksum(true);
+        let info = FrameInfo::new().block_size(BlockSize::Max64KB);
         let mut compressed = FrameEncoder::with_frame_info(info, Vec::new());
-        let mut record = Vec::new();
+        let (mut sequence, mut record) = (Sequence::default(), Vec::new());
         for event in events {
             batch.first_at = batch.first_at.min(event.at_micros);
             batch.last_at = batch.last_at.max(event.at_micros);
             batch.event_ids.extend_from_slice(event.event_id.as_bytes());
             record.clear();
-            clean(event).encode(&mut record);
+            sequence.append(event, &mut record);
             compressed.write_all(&record).map_err(sqlx::Error::Io)?;
         }
         batch.records = compressed.finish().map_err(|error| StoreError::InvalidEvent(error.to_string()))?;
@@ -68,7 +65,8 @@ pub fn unpack(records: &[u8]) -> Result<Vec<UsageEvent>> {
         |error: &dyn std::fmt::Display| StoreError::Unreadable { table: "usage_batch", error: error.to_string() };
     let mut sequence = Vec::new();
     FrameDecoder::new(records).read_to_end(&mut sequence).map_err(|error| unreadable(&error))?;
-    UsageEvent::decode_sequence(&sequence).map_err(|error| unreadable(&error))
+    let events = UsageEvent::decode_sequence(&sequence).map_err(|error| unreadable(&error))?;
+    Ok(events.into_iter().map(clean).collect())
 }
 
 /// Ids out of the column `event_ids`.
@@ -99,22 +97,22 @@ pub fn row(event: UsageEvent, recorded_at_micros: i64) -> UsageRow {
     }
 }
 
-/// The event as Postgres would give it back.
-fn clean(event: &UsageEvent) -> Cow<'_, UsageEvent> {
-    let UsageEvent { request_id, route, user_id, owner, endpoint, method, .. } = event;
-    let texts = [request_id, route, user_id, owner, endpoint, method].into_iter().chain(&event.listener);
+/// The event as Postgres would give it back, whose texts have no NUL.
+fn clean(event: UsageEvent) -> UsageEvent {
+    let UsageEvent { request_id, route, user_id, owner, endpoint, method, .. } = &event;
+    let texts = [route, user_id, owner, endpoint, method].into_iter().chain(request_id).chain(&event.listener);
     if !texts.into_iter().any(|text| text.contains('\0')) {
-        return Cow::Borrowed(event);
+        return event;
     }
     let clean = |text: &str| without_nul(text).into();
-    Cow::Owned(UsageEvent {
-        request_id: clean(request_id),
+    UsageEvent {
+        request_id: request_id.as_deref().map(clean),
         route: clean(route),
         listener: event.listener.as_deref().map(clean),
         user_id: clean(user_id),
         owner: clean(owner),
         endpoint: clean(endpoint),
         method: clean(method),
-        ..event.clone()
-    })
+        ..event
+    }
 }

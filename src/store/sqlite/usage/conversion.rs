@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
-use super::{Sums, insert, owe};
+use super::{Sums, batch::owed, insert, owe};
 use crate::{
     model::usage::UsageEvent,
     store::{Result, UsageRow, row::Columns, sqlite::Database},
@@ -46,7 +46,8 @@ async fn some(connection: &mut SqliteConnection) -> Result<usize> {
         let events: Vec<&UsageEvent> = rows.iter().map(|row| &row.event).collect();
         insert(connection, &events, rows.first().map_or(0, |row| row.recorded_at_micros)).await?;
         // Local charges were burned when they were recorded.
-        owe(connection, &Sums::of(&events)?.chain).await?;
+        let owed: Vec<&UsageEvent> = events.into_iter().filter(|event| owed(event)).collect();
+        owe(connection, &Sums::of(&owed)?.chain).await?;
     }
     for row in &rows {
         let mut record = Vec::new();
