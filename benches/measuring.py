@@ -1,11 +1,13 @@
 """How figures are made: what loads, what counts, and what prints them. For benches/side-by-side, which says what they mean."""
 
+import contextlib
 import json
 import os
 import resource
 import shutil
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import threading
@@ -21,6 +23,8 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent / "target"))
 CORES = sorted(os.sched_getaffinity(0))
 CONTENDER_CORE, OTHER_CORE = CORES[0], CORES[-1]
 LOG = "/dev/null"  # of all contenders
+ASLEEP = bool(os.environ.get("BENCH_ASLEEP"))
+CURL = ("User-Agent: curl/8.5.0", "Accept: */*")  # what hardly any client leaves out, and wrk does
 
 
 class Failed(Exception):
@@ -84,9 +88,28 @@ def group_of(thread):
     return "requests"
 
 
+@contextlib.contextmanager
+def awake():
+    """Keeps all cores from sleeping, as Linux offers it to whom waking up would take too long (PM QoS), and says whether it could.
+    Who sends to a process on a core that sleeps has to wake that core, which on a virtual machine costs several microseconds:
+    the more, the more often the load generator has nothing to do. What serves many clients has no sleeping cores, and its
+    clients are on other machines."""
+    try:
+        held = None if ASLEEP else os.open("/dev/cpu_dma_latency", os.O_WRONLY)
+    except OSError:
+        held = None
+    try:
+        if held is not None:
+            os.write(held, struct.pack("i", 0))
+        yield held is not None
+    finally:
+        if held is not None:
+            os.close(held)
+
+
 def wrk(url, clients, seconds, headers):
     command = ["wrk", "--latency", "-t1", f"-c{clients}", f"-d{seconds:g}s" if seconds >= 1 else "-d1s"]
-    for header in headers:
+    for header in (*CURL, *headers):
         command += ["-H", header]
     script = HERE / "wrk.lua"
     pinned = lambda: os.sched_setaffinity(0, {OTHER_CORE})
