@@ -481,7 +481,10 @@ impl Gateway {
     fn check_logs(&self) {
         let (out, log) = (self.out.lock().unwrap().clone(), self.log.lock().unwrap().clone());
         for line in &log {
-            let entry: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("not a log line: {line}"));
+            let entry: Value = serde_json::from_str(line).unwrap_or_else(|_| {
+                // A panic begins with an empty line: all of it has to be seen.
+                panic!("not a log line: {line}\n{}", log.join("\n"))
+            });
             assert!(entry["level"] != "ERROR" || self.is_expected(line), "an error that nobody expected: {line}");
         }
         for secret in secrets().iter().map(String::as_str).chain([IN_QUERY, KEY, PHRASE]) {
