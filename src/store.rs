@@ -567,6 +567,14 @@ impl Store {
     }
 }
 
+/// All connections of a pool, and those that are idle. sqlx takes a connection before it counts one less and gives it back before
+/// it counts one more, so for a moment its number may be the one before nought.
+fn connections<D: sqlx::Database>(pool: &sqlx::Pool<D>) -> (u32, usize) {
+    let (all, idle) = (pool.size(), pool.num_idle());
+    let is_possible = u32::try_from(idle).is_ok_and(|idle| idle <= all);
+    (all, if is_possible { idle } else { 0 })
+}
+
 /// Postgres keeps no NUL in a text, and a client can write one into its path.
 fn without_nul(text: &str) -> std::borrow::Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }

@@ -23,7 +23,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{Result, StoreError, StoreOptions};
+use super::{Result, StoreError, StoreOptions, connections};
 use crate::model::secret::Secret;
 
 /// A pool of connections.
@@ -74,7 +74,7 @@ impl Database {
 
     /// All, and those that are idle.
     pub fn connections(&self) -> (u32, usize) {
-        (self.pool.size(), self.pool.num_idle())
+        connections(&self.pool)
     }
 
     pub async fn close(&self) {

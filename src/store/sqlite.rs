@@ -23,7 +23,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{Result, StoreError, StoreOptions};
+use super::{Result, StoreError, StoreOptions, connections};
 
 /// One connection that writes, since `SQLite` has one writer at a time and waiting in our own queue is fairer than its
 /// busy handler; and some that read.
@@ -73,8 +73,8 @@ impl Database {
 
     /// All, and those that are idle.
     pub fn connections(&self) -> (u32, usize) {
-        let pools = [&self.read, &self.write];
-        (pools.iter().map(|pool| pool.size()).sum(), pools.iter().map(|pool| pool.num_idle()).sum())
+        let [(read, read_idle), (write, write_idle)] = [&self.read, &self.write].map(connections);
+        (read.saturating_add(write), read_idle.saturating_add(write_idle))
     }
 
     pub async fn close(&self) {
