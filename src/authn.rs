@@ -38,7 +38,6 @@ impl<'a> Authorization<'a> {
 
     /// What would be the token, if all of it were one: what follows a scheme and a space. It has not been looked into, and
     /// is good for nothing but to be found among the tokens that are known. None: [`Self::token`] has to look.
-    #[must_use]
     fn unverified_rest(&self) -> Option<&'a [u8]> {
         let value = self.0?;
         let space = value.iter().position(|byte| *byte == b' ')?;

@@ -570,9 +570,12 @@ impl Store {
 /// All connections of a pool, and those that are idle. sqlx takes a connection before it counts one less and gives it back before
 /// it counts one more, so for a moment its number may be the one before nought.
 fn connections<D: sqlx::Database>(pool: &sqlx::Pool<D>) -> (u32, usize) {
-    let (all, idle) = (pool.size(), pool.num_idle());
-    let is_possible = u32::try_from(idle).is_ok_and(|idle| idle <= all);
-    (all, if is_possible { idle } else { 0 })
+    let all = pool.size();
+    (all, possible(pool.num_idle(), all))
+}
+
+fn possible(idle: usize, all: u32) -> usize {
+    if u32::try_from(idle).is_ok_and(|idle| idle <= all) { idle } else { 0 }
 }
 
 /// Postgres keeps no NUL in a text, and a client can write one into its path.
@@ -584,4 +587,15 @@ fn without_nul(text: &str) -> std::borrow::Cow<'_, str> {
 fn to_time(micros: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros).saturating_mul(1000))
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Added up over pools, one before nought was a panic.
+    #[test]
+    fn a_pool_never_has_fewer_than_no_idle_connections() {
+        assert_eq!([usize::MAX, 5, 4, 0].map(|idle| possible(idle, 4)), [0, 0, 4, 0]);
+    }
 }

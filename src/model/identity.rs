@@ -145,7 +145,7 @@ pub struct Entitlement {
     pub user_id: Arc<str>,
     /// Claim `ercType`, only repeated by introspection.
     pub erc_type: Option<u64>,
-    /// The same as an upstream is told it.
+    /// The account, the service and its owner, as an upstream is told them.
     pub fields: IdentityFields,
     /// What may be called: claim `endpoints`, without the ones that could not be parsed.
     pub endpoints: Vec<Endpoint>,

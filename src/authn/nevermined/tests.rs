@@ -388,6 +388,18 @@ fn a_remembered_token_opens_for_nobody_else() {
 }
 
 #[test]
+fn a_remembered_token_is_asked_for_in_good_form() {
+    let verifier = verifier();
+    identify_at(&verifier, BEARER, NOW).unwrap();
+    for scheme in ["", "B\tr", "B\0r", "B\u{e9}r", "\u{7f}"] {
+        let value = format!("{scheme} {BEARER}");
+        let authorization = Authorization::from_values([value.as_bytes()]).unwrap();
+        let identity = verifier.identify(&Presented { authorization }, NOW);
+        assert_eq!(identity.unwrap_err(), Denial::InvalidCredential("malformed_authorization"), "{scheme:?}");
+    }
+}
+
+#[test]
 fn only_genuine_tokens_are_remembered() {
     let verifier = verifier();
     let mistaken = token(&with("userId", json!("x")));

@@ -250,16 +250,6 @@ struct Before {
     terms: Vec<OwnTerms>,
 }
 
-impl Before {
-    fn endpoint(&mut self) -> &mut Vec<Arc<str>> {
-        &mut self.endpoints
-    }
-
-    fn terms(&mut self) -> &mut Vec<OwnTerms> {
-        &mut self.terms
-    }
-}
-
 /// Terms, and how they were written.
 #[derive(Debug)]
 struct KeptTerms {
@@ -341,7 +331,9 @@ struct OwnEndpoint(Arc<str>);
 
 impl<'b> Decode<'b, Kept> for OwnEndpoint {
     fn decode(decoder: &mut Decoder<'b>, kept: &mut Kept) -> Result<Self, decode::Error> {
-        if let Some(said) = before(decoder, kept, Before::endpoint)? {
+        if let Some(before) = &kept.before
+            && let Some(said) = said_before(decoder, &before.endpoints)?
+        {
             return Ok(Self(said));
         }
         let endpoint = shared(&mut kept.endpoint, decoder.str()?);
@@ -354,7 +346,9 @@ impl<'b> Decode<'b, Kept> for OwnEndpoint {
 
 impl<'b> Decode<'b, Kept> for OwnTerms {
     fn decode(decoder: &mut Decoder<'b>, kept: &mut Kept) -> Result<Self, decode::Error> {
-        if let Some(said) = before(decoder, kept, Before::terms)? {
+        if let Some(before) = &kept.before
+            && let Some(said) = said_before(decoder, &before.terms)?
+        {
             return Ok(said);
         }
         let terms = Self::said_now(decoder, &mut kept.terms)?;
@@ -365,19 +359,14 @@ impl<'b> Decode<'b, Kept> for OwnTerms {
     }
 }
 
-/// The value whose number stands here. None: a value stands here, or this is no sequence.
-fn before<T: Clone>(
-    decoder: &mut Decoder<'_>,
-    kept: &mut Kept,
-    list: fn(&mut Before) -> &mut Vec<T>,
-) -> Result<Option<T>, decode::Error> {
-    let Some(before) = &mut kept.before else { return Ok(None) };
+/// The value whose number stands here. None: a value stands here.
+fn said_before<T: Clone>(decoder: &mut Decoder<'_>, before: &[T]) -> Result<Option<T>, decode::Error> {
     // A number (major type 0), and neither a text nor an array.
     if decoder.input().get(decoder.position()).is_none_or(|first| *first >= 0x20) {
         return Ok(None);
     }
     let number = usize::try_from(decoder.u32()?).unwrap_or(usize::MAX);
-    let said = list(before).get(number).cloned();
+    let said = before.get(number).cloned();
     said.map(Some).ok_or_else(|| decode::Error::message("the number of nothing before"))
 }
 

@@ -468,7 +468,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let segment = Segment::create(directory.path(), 1, 4096).unwrap();
         let mut record = Vec::new();
-        for (number, payload) in [b"copied", b"writen"].into_iter().enumerate() {
+        for (number, payload) in [b"copied".as_slice(), b"written"].into_iter().enumerate() {
             frame(&mut record, |into| into.extend_from_slice(payload));
             segment.append(&record).unwrap();
             // Debian's builders and this machine have ext4 or tmpfs there; elsewhere both are written.
@@ -477,7 +477,7 @@ mod tests {
         }
         let mut found = Vec::new();
         segment.read(&mut Vec::new(), HEADER, 10, |payload| found.push(payload.to_vec())).unwrap();
-        assert_eq!(found, [b"copied", b"writen"]);
+        assert_eq!(found, [b"copied".as_slice(), b"written"]);
         let again = Segment::recover(segment.path.clone()).unwrap().1;
         assert_eq!((again.records, again.torn), (2, 0));
     }

@@ -46,8 +46,8 @@ async fn some(connection: &mut SqliteConnection) -> Result<usize> {
         let events: Vec<&UsageEvent> = rows.iter().map(|row| &row.event).collect();
         insert(connection, &events, rows.first().map_or(0, |row| row.recorded_at_micros)).await?;
         // Local charges were burned when they were recorded.
-        let owed: Vec<&UsageEvent> = events.into_iter().filter(|event| owed(event)).collect();
-        owe(connection, &Sums::of(&owed)?.chain).await?;
+        let unburned: Vec<&UsageEvent> = events.into_iter().filter(|event| owed(event)).collect();
+        owe(connection, &Sums::of(&unburned)?.chain).await?;
     }
     for row in &rows {
         let mut record = Vec::new();
