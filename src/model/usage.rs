@@ -8,15 +8,14 @@ use std::{borrow::Cow, sync::Arc};
 use minicbor::Decoder;
 use uuid::Uuid;
 
-pub use self::record::{Parts, Reader, Record, Sequence, Terms};
+pub use self::record::{Parts, Reader, Record, Sequence, TermsRecord};
 use super::{
     address::EvmAddress,
     credits::{CreditSource, Credits},
     did::Did,
 };
 
-/// One metered request, as it is kept in the spool and written to the store. Texts are shared: the events of a batch
-/// mostly say the same.
+/// One metered request, as it is kept in the spool and written to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageEvent {
     /// Made with the hold, version 7. What every later stage recognises the event by.
@@ -25,6 +24,29 @@ pub struct UsageEvent {
     pub at_micros: i64,
     /// The id in the access log and in the answer to the client. None: the event's, as text.
     pub request_id: Option<Arc<str>>,
+    /// Whose service was called, and who pays with what.
+    pub terms: Arc<Terms>,
+    /// What was called: `scheme://host[:port]path`, no query.
+    pub endpoint: Arc<str>,
+    /// The request's method.
+    pub method: Arc<str>,
+    /// The status the client saw.
+    pub status: u16,
+    /// The status the service answered with. None if it never did.
+    pub upstream_status: Option<u16>,
+    /// What the service said the answer costs (`NVMCreditsConsumed`). None: it said nothing usable.
+    pub reported: Option<Credits>,
+    /// What the holder is charged: the rule is [`super::credits::Price::charge`].
+    pub charged: Credits,
+    /// From the first byte of the request to the last of the response, in microseconds.
+    pub duration_micros: u64,
+    /// The endpoint was one that anybody may call (nevermined.md section 6).
+    pub open: bool,
+}
+
+/// What events of one holder at one service have in common. The events of a batch share it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Terms {
     /// The configured name of the route.
     pub route: Arc<str>,
     /// The configured name of the listener.
@@ -39,24 +61,8 @@ pub struct UsageEvent {
     pub user_id: Arc<str>,
     /// The service's owner as the token wrote it (claim `owner`).
     pub owner: Arc<str>,
-    /// What was called: `scheme://host[:port]path`, no query.
-    pub endpoint: Arc<str>,
-    /// The request's method.
-    pub method: Arc<str>,
-    /// The status the client saw.
-    pub status: u16,
-    /// The status the service answered with. None if it never did.
-    pub upstream_status: Option<u16>,
-    /// What the service said the answer costs (`NVMCreditsConsumed`). None: it said nothing usable.
-    pub reported: Option<Credits>,
-    /// What the holder is charged: the rule is [`super::credits::Price::charge`].
-    pub charged: Credits,
     /// Where the credits live that pay.
     pub source: CreditSource,
-    /// From the first byte of the request to the last of the response, in microseconds.
-    pub duration_micros: u64,
-    /// The endpoint was one that anybody may call (nevermined.md section 6).
-    pub open: bool,
 }
 
 /// The bytes are not a usage event this version understands.
@@ -144,23 +150,31 @@ pub(crate) mod tests {
             event_id: Uuid::from_u64_pair(0x0192_0000_0000_7000, number),
             at_micros: 1_795_000_000_000_000_i64.saturating_add_unsigned(number),
             request_id: Some(format!("01J{number:023}").into()),
-            route: "weather".into(),
-            listener: None,
-            service: Did([0x55; 32]),
-            plan: Some(Did([0xaa; 32])),
-            holder: Some(EvmAddress([0x3c; 20])),
-            user_id: "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC".into(),
-            owner: "0x70997970C51812dc3A010C7d01b50e0d17dc79C8".into(),
+            terms: Arc::new(Terms {
+                route: "weather".into(),
+                listener: None,
+                service: Did([0x55; 32]),
+                plan: Some(Did([0xaa; 32])),
+                holder: Some(EvmAddress([0x3c; 20])),
+                user_id: "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC".into(),
+                owner: "0x70997970C51812dc3A010C7d01b50e0d17dc79C8".into(),
+                source: CreditSource::Chain { contract: EvmAddress([0xc0; 20]) },
+            }),
             endpoint: "https://api.example.com/v1/forecast/daily".into(),
             method: "GET".into(),
             status: 200,
             upstream_status: Some(200),
             reported: Some(Credits::new(3)),
             charged: Credits::new(3),
-            source: CreditSource::Chain { contract: EvmAddress([0xc0; 20]) },
             duration_micros: 12_345,
             open: false,
         }
+    }
+
+    /// The same on other terms.
+    pub(crate) fn on(mut event: UsageEvent, change: impl FnOnce(&mut Terms)) -> UsageEvent {
+        change(Arc::make_mut(&mut event.terms));
+        event
     }
 
     fn sequence(events: &[UsageEvent]) -> Vec<u8> {
@@ -180,7 +194,8 @@ pub(crate) mod tests {
     /// Every byte of it, because other versions read it.
     #[test]
     fn a_record_is_a_cbor_array_of_numbered_fields() {
-        let event = UsageEvent { listener: Some("public".into()), upstream_status: None, ..sample(1) };
+        let event = UsageEvent { upstream_status: None, ..sample(1) };
+        let event = on(event, |terms| terms.listener = Some("public".into()));
         let mut written = vec![0x8c, 0x50];
         written.extend(event.event_id.as_bytes());
         written.extend([0x1b, 0x00, 0x06, 0x60, 0x8b, 0x01, 0x5f, 0x30, 0x01]);
@@ -219,7 +234,9 @@ pub(crate) mod tests {
         assert_eq!(UsageEvent::decode(&later).unwrap(), sample(1));
         assert_eq!(UsageEvent::decode_sequence(&later.repeat(3)).unwrap(), vec![sample(1); 3]);
 
-        let short = UsageEvent { user_id: "".into(), owner: "".into(), source: CreditSource::Local, ..sample(1) };
+        let short = on(sample(1), |terms| {
+            (terms.user_id, terms.owner, terms.source) = ("".into(), "".into(), CreditSource::Local);
+        });
         let mut earlier = encoded(&short);
         let terms = earlier.len() - 2 - 1 - 8 - 21 - 34 - 34 - 1;
         assert_eq!((earlier[terms], earlier.ends_with(&[0x60, 0x60])), (0x87, true));
@@ -246,7 +263,8 @@ pub(crate) mod tests {
             r#""duration_micros":12345}"#,
         );
         let listener = Some("a \"listener\"\n".into());
-        let event = UsageEvent { listener, upstream_status: None, reported: None, ..sample(1) };
+        let event = UsageEvent { upstream_status: None, reported: None, ..sample(1) };
+        let event = on(event, |terms| terms.listener = listener);
         assert_eq!(UsageEvent::decode(json.as_bytes()).unwrap(), event);
     }
 
@@ -254,12 +272,15 @@ pub(crate) mod tests {
     fn an_event_is_shown_as_json_and_read_back() {
         for event in [
             sample(1),
-            UsageEvent { listener: Some("l\u{1}".into()), source: CreditSource::Local, ..sample(2) },
-            UsageEvent { plan: None, holder: None, reported: None, upstream_status: None, open: true, ..sample(3) },
+            on(sample(2), |terms| (terms.listener, terms.source) = (Some("l\u{1}".into()), CreditSource::Local)),
+            on(UsageEvent { reported: None, upstream_status: None, open: true, ..sample(3) }, |terms| {
+                (terms.plan, terms.holder) = (None, None);
+            }),
         ] {
             assert_eq!(UsageEvent::decode(event.to_json().as_bytes()).unwrap(), event);
         }
-        let json = UsageEvent { reported: None, source: CreditSource::Local, ..sample(1) }.to_json();
+        let local = on(sample(1), |terms| terms.source = CreditSource::Local);
+        let json = UsageEvent { reported: None, ..local }.to_json();
         for part in
             [r#""event_id":"01920000-"#, r#""service":"did:nv:5555"#, r#""holder":"0x3c3c"#, r#""source":"local""#]
         {
@@ -282,7 +303,10 @@ pub(crate) mod tests {
 
     #[test]
     fn a_sequence_says_an_endpoint_and_terms_once() {
-        let other = |number| UsageEvent { user_id: "another".into(), endpoint: "https://h/2".into(), ..sample(number) };
+        let other = |number| {
+            let event = UsageEvent { endpoint: "https://h/2".into(), ..sample(number) };
+            on(event, |terms| terms.user_id = "another".into())
+        };
         let events: Vec<_> =
             (0..100).map(|number| if number % 3 == 0 { other(number) } else { sample(number) }).collect();
         let bytes = sequence(&events);
@@ -309,16 +333,14 @@ pub(crate) mod tests {
             assert_eq!(read, *event);
             read
         };
-        let same = |one: &UsageEvent, other: &UsageEvent| {
-            let texts = |event: &UsageEvent| [&event.route, &event.owner, &event.method].map(Arc::clone);
-            texts(one).iter().zip(&texts(other)).all(|(one, other)| Arc::ptr_eq(one, other))
-        };
         let (first, second) = (read(&sample(1)), read(&sample(2)));
-        assert!(same(&first, &second) && Arc::ptr_eq(&first.endpoint, &second.endpoint));
+        assert!(Arc::ptr_eq(&first.terms, &second.terms));
+        assert!(Arc::ptr_eq(&first.endpoint, &second.endpoint) && Arc::ptr_eq(&first.method, &second.method));
         // Other terms, and an endpoint that begins as the last one.
-        let other = read(&UsageEvent { user_id: "u".into(), endpoint: "https://api".into(), ..sample(3) });
-        assert!(same(&other, &first), "each text by itself");
-        assert!(same(&read(&sample(4)), &first));
+        let other = UsageEvent { endpoint: "https://api".into(), ..sample(3) };
+        let other = read(&on(other, |terms| terms.user_id = "u".into()));
+        assert!(Arc::ptr_eq(&other.method, &first.method));
+        read(&sample(4));
     }
 
     proptest! {
@@ -329,12 +351,15 @@ pub(crate) mod tests {
         ) {
             let [request_id, user_id, owner, endpoint, route] = texts;
             let event = UsageEvent {
-                request_id: Some(request_id.into()), user_id: user_id.into(), owner: owner.into(), endpoint: endpoint.into(),
-                listener: Some(route.as_str().into()), route: route.into(), charged: Credits::new(charged),
-                reported: reported.map(Credits::new), at_micros: micros, status, service: Did(bytes),
-                source: if local { CreditSource::Local } else { sample(0).source },
-                ..sample(7)
+                request_id: Some(request_id.into()), endpoint: endpoint.into(), charged: Credits::new(charged),
+                reported: reported.map(Credits::new), at_micros: micros, status, ..sample(7)
             };
+            let event = on(event, |terms| {
+                *terms = Terms {
+                    user_id: user_id.into(), owner: owner.into(), listener: Some(route.as_str().into()), route: route.into(),
+                    service: Did(bytes), source: if local { CreditSource::Local } else { terms.source }, ..terms.clone()
+                };
+            });
             prop_assert_eq!(&UsageEvent::decode(event.to_json().as_bytes()).unwrap(), &event);
             prop_assert_eq!(UsageEvent::decode(&encoded(&event)).unwrap(), event);
         }

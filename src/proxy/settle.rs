@@ -15,7 +15,7 @@ use crate::{
         credits::Credits,
         endpoint::Endpoint,
         identity::Subject,
-        usage::{Parts, Record, Terms},
+        usage::{Parts, Record, TermsRecord},
     },
 };
 
@@ -98,7 +98,7 @@ fn record<'a>(
         open: false,
         method,
         endpoint: called(ctx),
-        terms: Terms {
+        terms: TermsRecord {
             route: ctx.route.as_ref().map_or("", |route| &route.name),
             listener: ctx.listener.as_deref(),
             service: facts.service,

@@ -34,7 +34,7 @@ use crate::{
     model::{
         clock::{self, Timestamp},
         credits::Credits,
-        usage::UsageEvent,
+        usage::{Terms, UsageEvent},
     },
     oauth::{self, SigningKeys},
     store::{Store, StoreError},
@@ -120,16 +120,16 @@ pub async fn told_to_stop(mut stop: watch::Receiver<bool>) {
 }
 
 fn settle(ledger: &Ledger, events: &[UsageEvent]) {
-    for events in events.chunk_by(|one, next| account(one) == account(next)) {
+    for events in events.chunk_by(|one, next| one.terms == next.terms) {
         let sum = events.iter().fold(Credits::ZERO, |sum, event| sum.plus(event.charged));
-        if let Some(account) = events.first().and_then(account) {
+        if let Some(account) = events.first().and_then(|event| account(&event.terms)) {
             ledger.settled(&account, sum);
         }
     }
 }
 
-fn account(event: &UsageEvent) -> Option<AccountKey> {
-    Some(AccountKey { source: event.source, plan: event.plan?, holder: event.holder? })
+fn account(terms: &Terms) -> Option<AccountKey> {
+    Some(AccountKey { source: terms.source, plan: terms.plan?, holder: terms.holder? })
 }
 
 async fn watch_certificates(certificates: Vec<Arc<Certificates>>) {

@@ -1,5 +1,7 @@
 //! Rows as both databases give them, and what they mean.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::{
@@ -8,7 +10,7 @@ use super::{
 };
 use crate::model::{
     credits::{CreditSource, Credits},
-    usage::UsageEvent,
+    usage::{Terms, UsageEvent},
 };
 
 /// The columns of `usage`, times in microseconds.
@@ -55,20 +57,22 @@ impl TryFrom<Columns> for UsageRow {
                 event_id,
                 at_micros: row.occurred_at,
                 request_id: UsageEvent::request_id_of(event_id, &row.request_id),
-                route: row.route.into(),
-                listener: row.listener.map(Into::into),
-                service: row.service.parse().map_err(unreadable)?,
-                plan: row.plan.map(|plan| plan.parse().map_err(unreadable)).transpose()?,
-                holder: row.holder.map(|holder| holder.parse().map_err(unreadable)).transpose()?,
-                user_id: row.user_id.into(),
-                owner: row.owner.into(),
+                terms: Arc::new(Terms {
+                    route: row.route.into(),
+                    listener: row.listener.map(Into::into),
+                    service: row.service.parse().map_err(unreadable)?,
+                    plan: row.plan.map(|plan| plan.parse().map_err(unreadable)).transpose()?,
+                    holder: row.holder.map(|holder| holder.parse().map_err(unreadable)).transpose()?,
+                    user_id: row.user_id.into(),
+                    owner: row.owner.into(),
+                    source,
+                }),
                 endpoint: row.endpoint.into(),
                 method: row.method.into(),
                 status: status(row.status)?,
                 upstream_status: row.upstream_status.map(status).transpose()?,
                 reported: row.reported.map(Credits::from_i64),
                 charged: Credits::from_i64(row.charged),
-                source,
                 duration_micros: u64::try_from(row.duration_micros).map_err(unreadable)?,
                 open: row.open,
             },

@@ -83,9 +83,9 @@ impl<'a> Report<'a> {
     #[must_use]
     pub fn new(event: &'a UsageEvent) -> Self {
         Self {
-            did: event.service.to_string(),
-            owner: &event.owner,
-            consumer: &event.user_id,
+            did: event.terms.service.to_string(),
+            owner: &event.terms.owner,
+            consumer: &event.terms.user_id,
             asset_type: "Service",
             endpoint: &event.endpoint,
             access_result: event.upstream_status.unwrap_or(event.status).to_string(),

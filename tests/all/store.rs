@@ -3,7 +3,7 @@
 //! Postgres is the one at `TOLLGATE_TEST_POSTGRES`, the URL of a superuser; each test makes a database of its own there
 //! and removes it. Without the variable the tests fail: a contract that was not tested on one side is not tested.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use sqlx::{Connection, Executor, PgConnection};
 use tollgate::{
@@ -14,7 +14,7 @@ use tollgate::{
         did::Did,
         nonce::Nonce,
         secret::Secret,
-        usage::UsageEvent,
+        usage::{Terms, UsageEvent},
     },
     store::{Appended, GroupBy, Snapshot, Store, StoreOptions, StoreTarget, UsageFilter},
 };
@@ -34,27 +34,50 @@ pub fn event(number: u64) -> UsageEvent {
         event_id: Uuid::from_u64_pair(0x0192_0000_0000_7000, 0x8000_0000_0000_0000 | number),
         at_micros: THEN + i64::try_from(number).unwrap(),
         request_id: Some(format!("request-{number}").into()),
-        route: "weather".into(),
-        listener: Some("public".into()),
-        service: SERVICE,
-        plan: Some(PLAN),
-        holder: Some(HOLDER),
-        user_id: HOLDER.checksummed().into(),
-        owner: "0x70997970C51812dc3A010C7d01b50e0d17dc79C8".into(),
+        terms: Arc::new(Terms {
+            route: "weather".into(),
+            listener: Some("public".into()),
+            service: SERVICE,
+            plan: Some(PLAN),
+            holder: Some(HOLDER),
+            user_id: HOLDER.checksummed().into(),
+            owner: "0x70997970C51812dc3A010C7d01b50e0d17dc79C8".into(),
+            source: CHAIN,
+        }),
         endpoint: "https://api.example.com/v1/forecast".into(),
         method: "GET".into(),
         status: 200,
         upstream_status: Some(200),
         reported: Some(Credits::new(3)),
         charged: Credits::new(3),
-        source: CHAIN,
         duration_micros: 12_345,
         open: false,
     }
 }
 
+/// The same on other terms.
+fn on(mut event: UsageEvent, change: impl FnOnce(&mut Terms)) -> UsageEvent {
+    change(Arc::make_mut(&mut event.terms));
+    event
+}
+
+fn held_by(event: UsageEvent, account: u8) -> UsageEvent {
+    on(event, |terms| terms.holder = Some(EvmAddress([account; 20])))
+}
+
+fn on_plan(event: UsageEvent, plan: u8) -> UsageEvent {
+    on(event, |terms| terms.plan = Some(Did([plan; 32])))
+}
+
+/// At a service that anybody may call.
+fn open(event: UsageEvent) -> UsageEvent {
+    let event = UsageEvent { open: true, charged: Credits::ZERO, ..event };
+    on(event, |terms| (terms.plan, terms.holder) = (None, None))
+}
+
 fn local(number: u64, charged: u64) -> UsageEvent {
-    UsageEvent { source: CreditSource::Local, charged: Credits::new(charged), ..event(number) }
+    let event = UsageEvent { charged: Credits::new(charged), ..event(number) };
+    on(event, |terms| terms.source = CreditSource::Local)
 }
 
 /// A store of its own, gone when dropped.
@@ -158,18 +181,9 @@ async fn an_event_comes_back_as_it_went_in() {
     for fixture in stores().await {
         let events = [
             event(1),
-            UsageEvent {
-                listener: None,
-                plan: None,
-                holder: None,
-                user_id: "".into(),
-                owner: "".into(),
-                open: true,
-                charged: Credits::ZERO,
-                reported: None,
-                upstream_status: None,
-                ..event(2)
-            },
+            on(open(UsageEvent { reported: None, upstream_status: None, ..event(2) }), |terms| {
+                (terms.listener, terms.user_id, terms.owner) = (None, "".into(), "".into());
+            }),
             UsageEvent {
                 endpoint: "https://h/\u{1F600}'\"\\;--\u{7f}\n".into(),
                 method: "WEIRD'".into(),
@@ -230,10 +244,7 @@ async fn writers_with_the_same_batch_at_the_same_time_burn_each_event_once() {
                 for batch in 0..5 {
                     // Overlapping, and in another order for every other writer.
                     let mut events: Vec<_> = (0..40)
-                        .map(|number| UsageEvent {
-                            holder: Some(EvmAddress([u8::try_from(number % 3).unwrap(); 20])),
-                            ..local(batch * 20 + number, 1)
-                        })
+                        .map(|number| held_by(local(batch * 20 + number, 1), u8::try_from(number % 3).unwrap()))
                         .collect();
                     if writer % 2 == 0 {
                         events.reverse();
@@ -280,9 +291,9 @@ async fn an_account_is_its_source_its_plan_and_its_holder() {
             .append_usage(&[
                 event(1),
                 event(2),
-                UsageEvent { source: other, ..event(3) },
-                UsageEvent { plan: Some(Did([1; 32])), ..event(4) },
-                UsageEvent { holder: Some(EvmAddress([1; 20])), ..event(5) },
+                on(event(3), |terms| terms.source = other),
+                on_plan(event(4), 1),
+                held_by(event(5), 1),
                 UsageEvent { charged: Credits::ZERO, ..event(6) },
                 local(7, 3),
             ])
@@ -320,10 +331,10 @@ async fn usage_is_found_by_each_of_its_properties() {
         store
             .append_usage(&[
                 event(1),
-                UsageEvent { holder: Some(EvmAddress([1; 20])), ..event(2) },
-                UsageEvent { plan: Some(Did([2; 32])), ..event(3) },
-                UsageEvent { service: Did([3; 32]), ..event(4) },
-                UsageEvent { route: "other".into(), ..event(5) },
+                held_by(event(2), 1),
+                on_plan(event(3), 2),
+                on(event(4), |terms| terms.service = Did([3; 32])),
+                on(event(5), |terms| terms.route = "other".into()),
                 UsageEvent { at_micros: THEN + DAY, request_id: Some("request-1".into()), ..event(6) },
             ])
             .await
@@ -345,7 +356,10 @@ async fn usage_is_found_by_each_of_its_properties() {
         }
         assert_eq!(store.list_usage(&all(), 2).await.unwrap().len(), 2);
         assert_eq!(store.show_usage("request-1").await.unwrap().len(), 2);
-        assert_eq!(store.show_usage(&event(4).event_id.to_string()).await.unwrap()[0].event.service, Did([3; 32]));
+        assert_eq!(
+            store.show_usage(&event(4).event_id.to_string()).await.unwrap()[0].event.terms.service,
+            Did([3; 32])
+        );
         assert_eq!(store.show_usage("' or true --").await.unwrap(), vec![]);
     }
 }
@@ -354,14 +368,7 @@ async fn usage_is_found_by_each_of_its_properties() {
 async fn sums_are_by_what_was_asked() {
     for fixture in stores().await {
         let store = &fixture.store;
-        let open = UsageEvent {
-            holder: None,
-            plan: None,
-            open: true,
-            charged: Credits::ZERO,
-            at_micros: THEN + DAY,
-            ..event(3)
-        };
+        let open = open(UsageEvent { at_micros: THEN + DAY, ..event(3) });
         store.append_usage(&[event(1), local(2, 5), open]).await.unwrap();
         let holder = HOLDER.to_string();
         let (plan, service) = (PLAN.to_string(), SERVICE.to_string());
@@ -388,11 +395,11 @@ async fn a_poisoned_event_is_the_fault_of_the_data_and_takes_nothing_with_it() {
         let store = &fixture.store;
         for poison in [
             UsageEvent { status: 1000, ..event(2) },
-            UsageEvent { plan: None, ..event(2) },
+            on(event(2), |terms| terms.plan = None),
             // -(2^63 - 1) - 2 is not a balance.
-            UsageEvent { holder: Some(EvmAddress([7; 20])), ..local(2, u64::MAX) },
+            held_by(local(2, u64::MAX), 7),
         ] {
-            let other = UsageEvent { holder: Some(EvmAddress([7; 20])), ..local(3, u64::MAX) };
+            let other = held_by(local(3, u64::MAX), 7);
             let error = store.append_usage(&[local(1, 3), poison, other]).await.unwrap_err();
             assert!(error.is_data() && !error.is_retryable(), "{} {error:?}", fixture.name);
             assert_eq!(store.list_usage(&UsageFilter::default(), 10).await.unwrap(), vec![], "all or nothing");
@@ -413,7 +420,7 @@ async fn each_report_is_claimed_by_one_and_due_again_when_its_lease_ends() {
         let store = &fixture.store;
         let mut events: Vec<_> = (1..=40).map(event).collect();
         events.push(UsageEvent { status: 302, charged: Credits::ZERO, ..event(41) });
-        events.push(UsageEvent { open: true, holder: None, charged: Credits::ZERO, ..event(42) });
+        events.push(open(event(42)));
         store.append_usage(&events).await.unwrap();
         store.append_usage(&events).await.unwrap();
         let (now, lease) = (THEN + DAY, Duration::from_mins(1));
@@ -540,7 +547,7 @@ async fn rows_of_an_earlier_version_become_batches() {
         .bind(PLAN.to_string())
         .bind(HOLDER.to_string())
         .bind(HOLDER.checksummed())
-        .bind(&*event(number).owner)
+        .bind(&*event(number).terms.owner)
         .bind(source)
         .bind(contract.map(|contract: EvmAddress| contract.to_string()))
         .bind(burn)
@@ -634,7 +641,7 @@ async fn the_replaced_system_finds_each_delivered_request_once_whatever_types_it
             UsageEvent { reported: None, charged: Credits::ZERO, upstream_status: None, status: 201, ..event(2) },
             UsageEvent { charged: Credits::MAX, endpoint: format!("https://h/{}", "x".repeat(500)).into(), ..event(3) },
             UsageEvent { status: 404, charged: Credits::ZERO, ..event(4) },
-            UsageEvent { open: true, holder: None, plan: None, charged: Credits::ZERO, ..event(5) },
+            open(event(5)),
             local(6, 2),
         ];
         store.append_usage(&events).await.unwrap();

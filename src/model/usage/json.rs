@@ -1,11 +1,11 @@
 //! A usage event as JSON: what a person finds in `usage_rejected`, and what earlier versions left in the spool.
 
-use std::{borrow::Cow, fmt::Display, str::FromStr};
+use std::{borrow::Cow, fmt::Display, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 use uuid::Uuid;
 
-use super::{CreditSource, UsageEvent};
+use super::{CreditSource, Terms, UsageEvent};
 use crate::model::{address::EvmAddress, credits::Credits, did::Did};
 
 /// One object.
@@ -14,20 +14,20 @@ pub fn write(event: &UsageEvent) -> String {
         event_id: Text(event.event_id),
         at_micros: event.at_micros,
         request_id: event.request_id(),
-        route: Cow::Borrowed(&event.route),
-        listener: event.listener.as_deref().map(Cow::Borrowed),
-        service: Text(event.service),
-        plan: event.plan.map(Text),
-        holder: event.holder.map(Text),
-        user_id: Cow::Borrowed(&event.user_id),
-        owner: Cow::Borrowed(&event.owner),
+        route: Cow::Borrowed(&event.terms.route),
+        listener: event.terms.listener.as_deref().map(Cow::Borrowed),
+        service: Text(event.terms.service),
+        plan: event.terms.plan.map(Text),
+        holder: event.terms.holder.map(Text),
+        user_id: Cow::Borrowed(&event.terms.user_id),
+        owner: Cow::Borrowed(&event.terms.owner),
         endpoint: Cow::Borrowed(&event.endpoint),
         method: Cow::Borrowed(&event.method),
         status: event.status,
         upstream_status: event.upstream_status,
         reported: event.reported,
         charged: event.charged,
-        source: event.source,
+        source: event.terms.source,
         duration_micros: event.duration_micros,
         open: event.open,
     };
@@ -42,20 +42,22 @@ pub fn read(bytes: &[u8]) -> serde_json::Result<UsageEvent> {
         event_id: object.event_id.0,
         at_micros: object.at_micros,
         request_id: UsageEvent::request_id_of(object.event_id.0, &object.request_id),
-        route: object.route.into(),
-        listener: object.listener.map(Into::into),
-        service: object.service.0,
-        plan: object.plan.map(|Text(plan)| plan),
-        holder: object.holder.map(|Text(holder)| holder),
-        user_id: object.user_id.into(),
-        owner: object.owner.into(),
+        terms: Arc::new(Terms {
+            route: object.route.into(),
+            listener: object.listener.map(Into::into),
+            service: object.service.0,
+            plan: object.plan.map(|Text(plan)| plan),
+            holder: object.holder.map(|Text(holder)| holder),
+            user_id: object.user_id.into(),
+            owner: object.owner.into(),
+            source: object.source,
+        }),
         endpoint: object.endpoint.into(),
         method: object.method.into(),
         status: object.status,
         upstream_status: object.upstream_status,
         reported: object.reported,
         charged: object.charged,
-        source: object.source,
         duration_micros: object.duration_micros,
         open: object.open,
     })

@@ -15,14 +15,14 @@ use minicbor::{
 use quick_cache::DefaultHashBuilder;
 use uuid::Uuid;
 
-use super::{CreditSource, NotAnEvent, UsageEvent, json};
+use super::{CreditSource, NotAnEvent, Terms, UsageEvent, json};
 use crate::model::{address::EvmAddress, credits::Credits, did::Did};
 
 /// The fields of a [`UsageEvent`], which says what they mean, borrowed from wherever they are: what the request path
 /// writes to the spool. `E` is the endpoint, as one text or as [`Parts`].
 #[derive(Clone, Copy, Debug, Encode, Decode)]
 #[expect(missing_docs, reason = "as in UsageEvent")]
-pub struct Record<'a, E = &'a str, T = Terms<'a>> {
+pub struct Record<'a, E = &'a str, T = TermsRecord<'a>> {
     #[cbor(n(0), with = "uuid_bytes")]
     pub event_id: Uuid,
     #[n(1)]
@@ -50,10 +50,10 @@ pub struct Record<'a, E = &'a str, T = Terms<'a>> {
     pub terms: T,
 }
 
-/// Whose service is called, and who pays with what: the same from event to event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
-#[expect(missing_docs, reason = "as in UsageEvent")]
-pub struct Terms<'a> {
+/// The fields of [`Terms`], which says what they mean, likewise.
+#[derive(Clone, Copy, Debug, Encode, Decode)]
+#[expect(missing_docs, reason = "as in Terms")]
+pub struct TermsRecord<'a> {
     #[n(0)]
     pub service: Did,
     #[n(1)]
@@ -99,16 +99,22 @@ impl<'a> From<&'a UsageEvent> for Record<'a> {
             open: event.open,
             method: &event.method,
             endpoint: &event.endpoint,
-            terms: Terms {
-                service: event.service,
-                plan: event.plan,
-                holder: event.holder,
-                route: &event.route,
-                listener: event.listener.as_deref(),
-                user_id: &event.user_id,
-                owner: &event.owner,
-                contract: event.source.contract(),
-            },
+            terms: (&*event.terms).into(),
+        }
+    }
+}
+
+impl<'a> From<&'a Terms> for TermsRecord<'a> {
+    fn from(terms: &'a Terms) -> Self {
+        Self {
+            service: terms.service,
+            plan: terms.plan,
+            holder: terms.holder,
+            route: &terms.route,
+            listener: terms.listener.as_deref(),
+            user_id: &terms.user_id,
+            owner: &terms.owner,
+            contract: terms.source.contract(),
         }
     }
 }
@@ -117,6 +123,15 @@ impl<'a> From<&'a UsageEvent> for Record<'a> {
 enum Said<T> {
     Now(T),
     Before(u32),
+}
+
+impl<T> Said<T> {
+    fn map<U>(self, into: impl FnOnce(T) -> U) -> Said<U> {
+        match self {
+            Self::Now(value) => Said::Now(into(value)),
+            Self::Before(number) => Said::Before(number),
+        }
+    }
 }
 
 impl<C, T: Encode<C>> Encode<C> for Said<T> {
@@ -131,8 +146,8 @@ impl<C, T: Encode<C>> Encode<C> for Said<T> {
 /// Writes events as a CBOR sequence (RFC 8742).
 #[derive(Debug, Default)]
 pub struct Sequence<'e> {
-    endpoints: Numbers<&'e str>,
-    terms: Numbers<Terms<'e>>,
+    endpoints: Numbers<&'e Arc<str>>,
+    terms: Numbers<&'e Arc<Terms>>,
 }
 
 /// The numbers of the values so far, and the last value's.
@@ -150,7 +165,7 @@ impl<T> Default for Numbers<T> {
 
 impl<T: Copy + Eq + Hash> Numbers<T> {
     fn say(&mut self, value: T) -> Said<T> {
-        // Neighbours mostly say the same.
+        // Neighbours mostly say the same, and mostly share it.
         if let Some((last, number)) = self.last
             && last == value
         {
@@ -166,9 +181,9 @@ impl<T: Copy + Eq + Hash> Numbers<T> {
 impl<'e> Sequence<'e> {
     /// Appends the next event.
     pub fn append(&mut self, event: &'e UsageEvent, to: &mut Vec<u8>) {
-        let whole = event.record();
-        let record = whole.with(self.endpoints.say(whole.endpoint), self.terms.say(whole.terms));
-        write(&record, to);
+        let endpoint = self.endpoints.say(&event.endpoint).map(|endpoint| &**endpoint);
+        let terms = self.terms.say(&event.terms).map(|terms| TermsRecord::from(&**terms));
+        write(&event.record().with(endpoint, terms), to);
     }
 }
 
@@ -216,7 +231,7 @@ impl<'a> Record<'a> {
     #[must_use]
     pub(crate) fn cut(self, limit: usize) -> Self {
         let cut = |text: &'a str| text.get(..text.floor_char_boundary(limit)).unwrap_or_default();
-        let terms = Terms {
+        let terms = TermsRecord {
             route: cut(self.terms.route),
             listener: self.terms.listener.map(cut),
             user_id: cut(self.terms.user_id),
@@ -228,7 +243,7 @@ impl<'a> Record<'a> {
     }
 }
 
-/// Reads events one after the other, which mostly say the same: texts are kept once, and terms are not read again.
+/// Reads events one after the other, which mostly say the same: texts and terms are kept once.
 #[derive(Debug, Default)]
 pub struct Reader {
     method: Option<Arc<str>>,
@@ -247,27 +262,14 @@ struct Kept {
 #[derive(Debug, Default)]
 struct Before {
     endpoints: Vec<Arc<str>>,
-    terms: Vec<OwnTerms>,
+    terms: Vec<Arc<Terms>>,
 }
 
 /// Terms, and how they were written.
 #[derive(Debug)]
 struct KeptTerms {
     written: Vec<u8>,
-    terms: OwnTerms,
-}
-
-/// [`Terms`] that an event can have.
-#[derive(Clone, Debug)]
-struct OwnTerms {
-    service: Did,
-    plan: Option<Did>,
-    holder: Option<EvmAddress>,
-    route: Arc<str>,
-    listener: Option<Arc<str>>,
-    user_id: Arc<str>,
-    owner: Arc<str>,
-    source: CreditSource,
+    terms: Arc<Terms>,
 }
 
 impl Reader {
@@ -293,25 +295,17 @@ impl Reader {
     /// Reads the next record of a sequence.
     pub(super) fn next(&mut self, decoder: &mut Decoder<'_>) -> Result<UsageEvent, decode::Error> {
         let record: Record<'_, OwnEndpoint, OwnTerms> = decoder.decode_with(&mut self.kept)?;
-        let terms = record.terms;
         Ok(UsageEvent {
             event_id: record.event_id,
             at_micros: record.at_micros,
             request_id: record.request_id.map(Into::into),
-            route: terms.route,
-            listener: terms.listener,
-            service: terms.service,
-            plan: terms.plan,
-            holder: terms.holder,
-            user_id: terms.user_id,
-            owner: terms.owner,
+            terms: record.terms.0,
             endpoint: record.endpoint.0,
             method: shared(&mut self.method, record.method),
             status: record.status,
             upstream_status: record.upstream_status,
             reported: record.reported,
             charged: record.charged,
-            source: terms.source,
             duration_micros: record.duration_micros,
             open: record.open,
         })
@@ -344,18 +338,55 @@ impl<'b> Decode<'b, Kept> for OwnEndpoint {
     }
 }
 
+/// Terms that an event can have.
+struct OwnTerms(Arc<Terms>);
+
 impl<'b> Decode<'b, Kept> for OwnTerms {
     fn decode(decoder: &mut Decoder<'b>, kept: &mut Kept) -> Result<Self, decode::Error> {
         if let Some(before) = &kept.before
             && let Some(said) = said_before(decoder, &before.terms)?
         {
-            return Ok(said);
+            return Ok(Self(said));
         }
-        let terms = Self::said_now(decoder, &mut kept.terms)?;
+        let terms = said_now(decoder, &mut kept.terms)?;
         if let Some(before) = &mut kept.before {
-            before.terms.push(terms.clone());
+            before.terms.push(Arc::clone(&terms));
         }
-        Ok(terms)
+        Ok(Self(terms))
+    }
+}
+
+/// The terms that stand here, which are mostly those that are kept.
+fn said_now(decoder: &mut Decoder<'_>, kept: &mut Option<KeptTerms>) -> Result<Arc<Terms>, decode::Error> {
+    let start = decoder.position();
+    let rest = decoder.input().get(start..).unwrap_or_default();
+    // No CBOR item is the beginning of another, so these are the same terms.
+    if let Some(kept) = kept
+        && rest.starts_with(&kept.written)
+    {
+        decoder.set_position(start.saturating_add(kept.written.len()));
+        return Ok(Arc::clone(&kept.terms));
+    }
+    let read: TermsRecord<'_> = decoder.decode()?;
+    let length = decoder.position().saturating_sub(start);
+    let written = rest.get(..length).unwrap_or_default().to_vec();
+    let terms = Arc::new(read.into());
+    *kept = Some(KeptTerms { written, terms: Arc::clone(&terms) });
+    Ok(terms)
+}
+
+impl From<TermsRecord<'_>> for Terms {
+    fn from(record: TermsRecord<'_>) -> Self {
+        Self {
+            route: record.route.into(),
+            listener: record.listener.map(Into::into),
+            service: record.service,
+            plan: record.plan,
+            holder: record.holder,
+            user_id: record.user_id.into(),
+            owner: record.owner.into(),
+            source: record.contract.map_or(CreditSource::Local, |contract| CreditSource::Chain { contract }),
+        }
     }
 }
 
@@ -368,40 +399,6 @@ fn said_before<T: Clone>(decoder: &mut Decoder<'_>, before: &[T]) -> Result<Opti
     let number = usize::try_from(decoder.u32()?).unwrap_or(usize::MAX);
     let said = before.get(number).cloned();
     said.map(Some).ok_or_else(|| decode::Error::message("the number of nothing before"))
-}
-
-impl OwnTerms {
-    fn said_now(decoder: &mut Decoder<'_>, kept: &mut Option<KeptTerms>) -> Result<Self, decode::Error> {
-        let start = decoder.position();
-        let rest = decoder.input().get(start..).unwrap_or_default();
-        // No CBOR item is the beginning of another, so these are the same terms.
-        if let Some(kept) = kept
-            && rest.starts_with(&kept.written)
-        {
-            decoder.set_position(start.saturating_add(kept.written.len()));
-            return Ok(kept.terms.clone());
-        }
-        let read: Terms<'_> = decoder.decode()?;
-        let before = kept.as_ref().map(|kept| &kept.terms);
-        let shared = |text: &str, known: fn(&Self) -> Option<&Arc<str>>| match before.and_then(known) {
-            Some(known) if **known == *text => Arc::clone(known),
-            _ => text.into(),
-        };
-        let terms = Self {
-            service: read.service,
-            plan: read.plan,
-            holder: read.holder,
-            route: shared(read.route, |terms| Some(&terms.route)),
-            listener: read.listener.map(|listener| shared(listener, |terms| terms.listener.as_ref())),
-            user_id: shared(read.user_id, |terms| Some(&terms.user_id)),
-            owner: shared(read.owner, |terms| Some(&terms.owner)),
-            source: read.contract.map_or(CreditSource::Local, |contract| CreditSource::Chain { contract }),
-        };
-        let length = decoder.position().saturating_sub(start);
-        let written = rest.get(..length).unwrap_or_default().to_vec();
-        *kept = Some(KeptTerms { written, terms: terms.clone() });
-        Ok(terms)
-    }
 }
 
 /// A UUID as its 16 bytes.

@@ -61,7 +61,7 @@ fn validate(event: &UsageEvent) -> Result<()> {
     if event.status > 999 || event.upstream_status.is_some_and(|status| status > 999) {
         return wrong("a status has three digits");
     }
-    if event.charged > Credits::ZERO && (event.plan.is_none() || event.holder.is_none()) {
+    if event.charged > Credits::ZERO && (event.terms.plan.is_none() || event.terms.holder.is_none()) {
         return wrong("there is a charge and no account to pay it");
     }
     Ok(())
@@ -121,13 +121,13 @@ impl Sums {
         let mut sums = Self::default();
         for event in events.iter().filter(|event| event.charged > Credits::ZERO) {
             // A charge has an account: `validate`.
-            let (Some(plan), Some(holder)) = (event.plan, event.holder) else { continue };
-            let sum = match event.source {
+            let (Some(plan), Some(holder)) = (event.terms.plan, event.terms.holder) else { continue };
+            let sum = match event.terms.source {
                 CreditSource::Local => sums.local.entry((plan, holder)).or_default(),
                 CreditSource::Chain { contract } => sums.chain.entry((contract, plan, holder)).or_default(),
             };
             let fits = sum.get().saturating_add(event.charged.get()) <= Credits::MAX.get();
-            if !fits && event.source == CreditSource::Local {
+            if !fits && event.terms.source == CreditSource::Local {
                 return Err(StoreError::InvalidEvent(format!("the sum of what {holder} is charged does not fit")));
             }
             *sum = sum.plus(event.charged);
@@ -193,7 +193,7 @@ async fn owe(
 async fn queue_reports(connection: &mut SqliteConnection, events: &[&UsageEvent]) -> Result<()> {
     let is_told = |event: &&&UsageEvent| {
         let delivered = (200..300).contains(&event.status);
-        delivered && event.holder.is_some() && !event.open && event.source != CreditSource::Local
+        delivered && event.terms.holder.is_some() && !event.open && event.terms.source != CreditSource::Local
     };
     let reports: Vec<_> = events
         .iter()
@@ -255,10 +255,10 @@ const BETWEEN: &str = "
 fn wanted(filter: &UsageFilter, event: &UsageEvent) -> bool {
     filter.since_micros.is_none_or(|since| event.at_micros >= since)
         && filter.until_micros.is_none_or(|until| event.at_micros < until)
-        && (filter.holder.is_none() || filter.holder == event.holder)
-        && (filter.plan.is_none() || filter.plan == event.plan)
-        && filter.service.is_none_or(|service| service == event.service)
-        && filter.route.as_deref().is_none_or(|route| route == &*event.route)
+        && (filter.holder.is_none() || filter.holder == event.terms.holder)
+        && (filter.plan.is_none() || filter.plan == event.terms.plan)
+        && filter.service.is_none_or(|service| service == event.terms.service)
+        && filter.route.as_deref().is_none_or(|route| route == &*event.terms.route)
 }
 
 pub async fn list(database: &Database, filter: &UsageFilter, limit: u32) -> Result<Vec<UsageRow>> {
@@ -331,10 +331,10 @@ const DAY: i64 = 86_400_000_000;
 impl Key {
     fn of(event: &UsageEvent, by: GroupBy) -> Self {
         match by {
-            GroupBy::Holder => Self::Account(event.holder),
-            GroupBy::Plan => Self::Did(event.plan),
-            GroupBy::Service => Self::Did(Some(event.service)),
-            GroupBy::Route => Self::Route(event.route.clone()),
+            GroupBy::Holder => Self::Account(event.terms.holder),
+            GroupBy::Plan => Self::Did(event.terms.plan),
+            GroupBy::Service => Self::Did(Some(event.terms.service)),
+            GroupBy::Route => Self::Route(event.terms.route.clone()),
             GroupBy::Day => Self::Day(event.at_micros.div_euclid(DAY)),
         }
     }

@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, os::unix::fs::FileExt, time::Instant};
 
 use super::{segment::HEADER, *};
-use crate::model::{credits::Credits, usage::tests::sample};
+use crate::model::{
+    credits::Credits,
+    usage::tests::{on, sample},
+};
 
 fn options(directory: &Path) -> SpoolOptions {
     SpoolOptions {
@@ -114,12 +117,10 @@ fn whoever_was_promised_room_finds_it_from_any_thread_and_nobody_else_is_let_in(
     let directory = tempfile::tempdir().unwrap();
     let spool = Spool::open(&options(directory.path())).unwrap();
     // As large as they come, so that every promise is used to the full.
-    let large = |number| UsageEvent {
-        endpoint: "x".repeat(10_000).into(),
-        owner: "o".repeat(1024).into(),
-        user_id: "u".repeat(1024).into(),
-        method: "m".repeat(750).into(),
-        ..sample(number)
+    let large = |number| {
+        let event =
+            UsageEvent { endpoint: "x".repeat(10_000).into(), method: "m".repeat(750).into(), ..sample(number) };
+        on(event, |terms| (terms.owner, terms.user_id) = ("o".repeat(1024).into(), "u".repeat(1024).into()))
     };
     let mut reserved = Vec::new();
     while let Ok(reservation) = spool.reserve() {
@@ -198,20 +199,19 @@ fn an_event_too_long_for_a_record_is_cut_and_keeps_what_it_charges() {
     for text in ["é".repeat(5000), "\u{1}".repeat(5000), "x".repeat(1024)] {
         let long = UsageEvent {
             endpoint: text.as_str().into(),
-            owner: text.as_str().into(),
-            user_id: text.as_str().into(),
             request_id: Some(text.as_str().into()),
             method: text.as_str().into(),
             ..sample(1)
         };
+        let long = on(long, |terms| (terms.owner, terms.user_id) = (text.as_str().into(), text.as_str().into()));
         spool.append(&long.record()).unwrap();
     }
     let batch = spool.next_batch(10).unwrap();
     assert_eq!((batch.events.len(), spool.stats().cut_total), (3, 3));
     for event in batch.events {
         assert_eq!(
-            (event.event_id, event.charged, event.holder),
-            (sample(1).event_id, Credits::new(3), sample(1).holder)
+            (event.event_id, event.charged, event.terms.holder),
+            (sample(1).event_id, Credits::new(3), sample(1).terms.holder)
         );
         assert!(event.endpoint.len() >= 64);
     }

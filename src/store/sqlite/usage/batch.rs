@@ -1,6 +1,9 @@
 //! Events as a row of `usage_batch` keeps them: their ids, and their records, compressed.
 
-use std::io::{Read, Write};
+use std::{
+    io::{Read, Write},
+    sync::Arc,
+};
 
 use lz4_flex::frame::{BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 use uuid::Uuid;
@@ -8,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     model::{
         credits::{CreditSource, Credits},
-        usage::{Sequence, UsageEvent},
+        usage::{Sequence, Terms, UsageEvent},
     },
     store::{Result, StoreError, UsageRow, without_nul},
 };
@@ -83,12 +86,12 @@ pub fn began(event: Uuid) -> i64 {
 
 /// Whether the charge still has to be burned. Local ones are burned as they are recorded.
 pub fn owed(event: &UsageEvent) -> bool {
-    event.charged > Credits::ZERO && event.source != CreditSource::Local
+    event.charged > Credits::ZERO && event.terms.source != CreditSource::Local
 }
 
 /// What is known of an event that was recorded at this time.
 pub fn row(event: UsageEvent, recorded_at_micros: i64) -> UsageRow {
-    let burned = event.charged > Credits::ZERO && event.source == CreditSource::Local;
+    let burned = event.charged > Credits::ZERO && event.terms.source == CreditSource::Local;
     UsageRow {
         event,
         recorded_at_micros,
@@ -99,18 +102,22 @@ pub fn row(event: UsageEvent, recorded_at_micros: i64) -> UsageRow {
 
 /// The event as Postgres would give it back, whose texts have no NUL.
 fn clean(event: UsageEvent) -> UsageEvent {
-    let UsageEvent { request_id, route, user_id, owner, endpoint, method, .. } = &event;
-    let texts = [route, user_id, owner, endpoint, method].into_iter().chain(request_id).chain(&event.listener);
+    let UsageEvent { request_id, endpoint, method, terms, .. } = &event;
+    let Terms { route, listener, user_id, owner, .. } = &**terms;
+    let texts = [route, user_id, owner, endpoint, method].into_iter().chain(request_id).chain(listener);
     if !texts.into_iter().any(|text| text.contains('\0')) {
         return event;
     }
     let clean = |text: &str| without_nul(text).into();
     UsageEvent {
         request_id: request_id.as_deref().map(clean),
-        route: clean(route),
-        listener: event.listener.as_deref().map(clean),
-        user_id: clean(user_id),
-        owner: clean(owner),
+        terms: Arc::new(Terms {
+            route: clean(route),
+            listener: listener.as_deref().map(clean),
+            user_id: clean(user_id),
+            owner: clean(owner),
+            ..**terms
+        }),
         endpoint: clean(endpoint),
         method: clean(method),
         ..event
