@@ -14,12 +14,13 @@ fuzz_target!(|input: &[u8]| {
             assert_eq!(reader.read(&written).expect("it was written"), event);
         }
     }
-    if let Ok(events) = UsageEvent::decode_sequence(input) {
+    if let Ok(events) = UsageEvent::decode_sequence(input, std::iter::repeat_with(Default::default)) {
+        let ids = || events.iter().map(|event| event.event_id);
         let mut written = Vec::new();
         events.iter().for_each(|event| event.encode(&mut written));
-        assert_eq!(UsageEvent::decode_sequence(&written).expect("it was written"), events);
+        assert_eq!(UsageEvent::decode_sequence(&written, []).expect("it was written"), events);
         let (mut sequence, mut written) = (Sequence::default(), Vec::new());
         events.iter().for_each(|event| sequence.append(event, &mut written));
-        assert_eq!(UsageEvent::decode_sequence(&written).expect("it was written"), events);
+        assert_eq!(UsageEvent::decode_sequence(&written, ids()).expect("it was written"), events);
     }
 });

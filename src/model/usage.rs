@@ -113,15 +113,16 @@ impl UsageEvent {
         Reader::default().read(bytes)
     }
 
-    /// Reads a CBOR sequence (RFC 8742): what [`Sequence::append`] or [`Self::encode`] wrote several times.
+    /// Reads a CBOR sequence (RFC 8742): what [`Sequence::append`] or [`Self::encode`] wrote several times. `ids` are those
+    /// of the events, in their order; a record that says its id keeps that.
     ///
     /// # Errors
-    /// As [`Self::decode`], of the first that cannot be read.
-    pub fn decode_sequence(bytes: &[u8]) -> Result<Vec<Self>, NotAnEvent> {
-        let mut events = Vec::new();
+    /// As [`Self::decode`], of the first that cannot be read or has no id.
+    pub fn decode_sequence(bytes: &[u8], ids: impl IntoIterator<Item = Uuid>) -> Result<Vec<Self>, NotAnEvent> {
+        let (mut events, mut ids) = (Vec::new(), ids.into_iter());
         let (mut reader, mut decoder) = (Reader::of_sequence(), Decoder::new(bytes));
         while decoder.position() < bytes.len() {
-            let event = reader.next(&mut decoder)?;
+            let event = reader.next(&mut decoder, ids.next())?;
             if events.is_empty() {
                 // They are about the same size.
                 events.reserve_exact(bytes.len().div_ceil(decoder.position()));
@@ -175,6 +176,12 @@ pub(crate) mod tests {
     pub(crate) fn on(mut event: UsageEvent, change: impl FnOnce(&mut Terms)) -> UsageEvent {
         change(Arc::make_mut(&mut event.terms));
         event
+    }
+
+    const NO_IDS: [Uuid; 0] = [];
+
+    fn ids(events: &[UsageEvent]) -> Vec<Uuid> {
+        events.iter().map(|event| event.event_id).collect()
     }
 
     fn sequence(events: &[UsageEvent]) -> Vec<u8> {
@@ -232,7 +239,7 @@ pub(crate) mod tests {
         later.extend(added.repeat(2));
         (later[0], later[terms]) = (0x90, 0x8c);
         assert_eq!(UsageEvent::decode(&later).unwrap(), sample(1));
-        assert_eq!(UsageEvent::decode_sequence(&later.repeat(3)).unwrap(), vec![sample(1); 3]);
+        assert_eq!(UsageEvent::decode_sequence(&later.repeat(3), NO_IDS).unwrap(), vec![sample(1); 3]);
 
         let short = on(sample(1), |terms| {
             (terms.user_id, terms.owner, terms.source) = ("".into(), "".into(), CreditSource::Local);
@@ -293,11 +300,11 @@ pub(crate) mod tests {
     fn a_sequence_is_read_to_its_end_or_not_at_all() {
         let mut bytes = Vec::new();
         (0..100).for_each(|number| sample(number).encode(&mut bytes));
-        let events = UsageEvent::decode_sequence(&bytes).unwrap();
+        let events = UsageEvent::decode_sequence(&bytes, NO_IDS).unwrap();
         assert_eq!(events, (0..100).map(sample).collect::<Vec<_>>());
         assert!(events.windows(2).all(|pair| Arc::ptr_eq(&pair[0].endpoint, &pair[1].endpoint)));
-        assert_eq!(UsageEvent::decode_sequence(&[]).unwrap(), []);
-        assert!(UsageEvent::decode_sequence(&bytes[..bytes.len() - 1]).is_err());
+        assert_eq!(UsageEvent::decode_sequence(&[], NO_IDS).unwrap(), []);
+        assert!(UsageEvent::decode_sequence(&bytes[..bytes.len() - 1], NO_IDS).is_err());
         assert!(matches!(UsageEvent::decode(&bytes), Err(NotAnEvent::More)));
     }
 
@@ -310,7 +317,7 @@ pub(crate) mod tests {
         let events: Vec<_> =
             (0..100).map(|number| if number % 3 == 0 { other(number) } else { sample(number) }).collect();
         let bytes = sequence(&events);
-        assert_eq!(UsageEvent::decode_sequence(&bytes).unwrap(), events);
+        assert_eq!(UsageEvent::decode_sequence(&bytes, ids(&events)).unwrap(), events);
         for said in [&b"https://h/2"[..], b"https://api.example.com", b"another", b"0x3C44"] {
             assert_eq!(bytes.windows(said.len()).filter(|window| *window == said).count(), 1, "{said:?}");
         }
@@ -320,8 +327,10 @@ pub(crate) mod tests {
         sequence.append(&events[1], &mut two);
         let second = two.len();
         sequence.append(&events[2], &mut two);
-        assert_eq!(UsageEvent::decode_sequence(&two).unwrap(), events[1..3]);
-        assert!(UsageEvent::decode_sequence(&two[second..]).is_err());
+        assert_eq!(UsageEvent::decode_sequence(&two, ids(&events[1..])).unwrap(), events[1..3]);
+        assert!(UsageEvent::decode_sequence(&two[second..], ids(&events)).is_err());
+        assert!(UsageEvent::decode_sequence(&two, ids(&events[1..2])).is_err(), "an event without an id");
+        assert!(UsageEvent::decode(&two[..second]).is_err());
         assert!(UsageEvent::decode(&two[second..]).is_err());
     }
 
@@ -386,7 +395,7 @@ pub(crate) mod tests {
         for name in ["record", "open", "later", "extremes", "indefinite", "json"] {
             UsageEvent::decode(&read(name)).unwrap();
         }
-        assert_eq!(UsageEvent::decode_sequence(&read("sequence")).unwrap().len(), 4);
+        assert_eq!(UsageEvent::decode_sequence(&read("sequence"), NO_IDS).unwrap().len(), 4);
     }
 
     /// As `fuzz_targets/usage_record.rs`.
@@ -398,10 +407,11 @@ pub(crate) mod tests {
                 assert_eq!(reader.read(&encoded(&event)).unwrap(), event);
             }
         }
-        if let Ok(events) = UsageEvent::decode_sequence(bytes) {
+        let some_id = std::iter::repeat(sample(0).event_id);
+        if let Ok(events) = UsageEvent::decode_sequence(bytes, some_id) {
             let written: Vec<u8> = events.iter().flat_map(encoded).collect();
-            assert_eq!(UsageEvent::decode_sequence(&written).unwrap(), events);
-            assert_eq!(UsageEvent::decode_sequence(&sequence(&events)).unwrap(), events);
+            assert_eq!(UsageEvent::decode_sequence(&written, NO_IDS).unwrap(), events);
+            assert_eq!(UsageEvent::decode_sequence(&sequence(&events), ids(&events)).unwrap(), events);
         }
     }
 }

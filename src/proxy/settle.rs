@@ -87,7 +87,7 @@ fn record<'a>(
     let entitlement = identity.entitlement.as_ref();
     let duration_micros = u64::try_from(ctx.started.elapsed().as_micros()).unwrap_or(u64::MAX);
     Record {
-        event_id: ctx.id,
+        event_id: Some(ctx.id.into_bytes().into()),
         at_micros: ctx.at_micros.saturating_add_unsigned(duration_micros),
         duration_micros,
         status,

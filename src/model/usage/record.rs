@@ -4,12 +4,14 @@
 //! events of one holder share is an array within the array, which [`Reader`] reads once where neighbours have the same.
 //!
 //! A [`Sequence`] of records does not say an endpoint or terms twice: in their place stands the number that they have
-//! among those before them in the sequence, which are counted from nought.
+//! among those before them in the sequence, which are counted from nought. Nor does it say ids, for which null stands.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use minicbor::{
-    Decode, Decoder, Encode, Encoder, decode,
+    Decode, Decoder, Encode, Encoder,
+    bytes::ByteArray,
+    decode,
     encode::{Error, Write},
 };
 use quick_cache::DefaultHashBuilder;
@@ -23,8 +25,9 @@ use crate::model::{address::EvmAddress, credits::Credits, did::Did};
 #[derive(Clone, Copy, Debug, Encode, Decode)]
 #[expect(missing_docs, reason = "as in UsageEvent")]
 pub struct Record<'a, E = &'a str, T = TermsRecord<'a>> {
-    #[cbor(n(0), with = "uuid_bytes")]
-    pub event_id: Uuid,
+    /// None: it stands elsewhere, as in a [`Sequence`].
+    #[n(0)]
+    pub event_id: Option<ByteArray<16>>,
     #[n(1)]
     pub at_micros: i64,
     #[n(2)]
@@ -88,7 +91,7 @@ impl<C> Encode<C> for Parts<'_> {
 impl<'a> From<&'a UsageEvent> for Record<'a> {
     fn from(event: &'a UsageEvent) -> Self {
         Self {
-            event_id: event.event_id,
+            event_id: Some(event.event_id.into_bytes().into()),
             at_micros: event.at_micros,
             duration_micros: event.duration_micros,
             status: event.status,
@@ -143,7 +146,8 @@ impl<C, T: Encode<C>> Encode<C> for Said<T> {
     }
 }
 
-/// Writes events as a CBOR sequence (RFC 8742).
+/// Writes events as a CBOR sequence (RFC 8742), without their ids: those are random, so whoever compresses the sequence had
+/// better keep them elsewhere.
 #[derive(Debug, Default)]
 pub struct Sequence<'e> {
     endpoints: Numbers<&'e Arc<str>>,
@@ -183,7 +187,8 @@ impl<'e> Sequence<'e> {
     pub fn append(&mut self, event: &'e UsageEvent, to: &mut Vec<u8>) {
         let endpoint = self.endpoints.say(&event.endpoint).map(|endpoint| &**endpoint);
         let terms = self.terms.say(&event.terms).map(|terms| TermsRecord::from(&**terms));
-        write(&event.record().with(endpoint, terms), to);
+        let record = Record { event_id: None, ..event.record().with(endpoint, terms) };
+        write(&record, to);
     }
 }
 
@@ -288,15 +293,17 @@ impl Reader {
             return Ok(json::read(bytes)?);
         }
         let mut decoder = Decoder::new(bytes);
-        let event = self.next(&mut decoder)?;
+        let event = self.next(&mut decoder, None)?;
         if decoder.position() == bytes.len() { Ok(event) } else { Err(NotAnEvent::More) }
     }
 
-    /// Reads the next record of a sequence.
-    pub(super) fn next(&mut self, decoder: &mut Decoder<'_>) -> Result<UsageEvent, decode::Error> {
+    /// Reads the next record of a sequence, which is the event with this id unless it says another.
+    pub(super) fn next(&mut self, decoder: &mut Decoder<'_>, id: Option<Uuid>) -> Result<UsageEvent, decode::Error> {
         let record: Record<'_, OwnEndpoint, OwnTerms> = decoder.decode_with(&mut self.kept)?;
+        let said = record.event_id.map(|said| Uuid::from_bytes(*said));
+        let event_id = said.or(id).ok_or_else(|| decode::Error::message("an event without an id"))?;
         Ok(UsageEvent {
-            event_id: record.event_id,
+            event_id,
             at_micros: record.at_micros,
             request_id: record.request_id.map(Into::into),
             terms: record.terms.0,
@@ -399,22 +406,4 @@ fn said_before<T: Clone>(decoder: &mut Decoder<'_>, before: &[T]) -> Result<Opti
     let number = usize::try_from(decoder.u32()?).unwrap_or(usize::MAX);
     let said = before.get(number).cloned();
     said.map(Some).ok_or_else(|| decode::Error::message("the number of nothing before"))
-}
-
-/// A UUID as its 16 bytes.
-mod uuid_bytes {
-    use minicbor::{Decoder, Encoder, bytes, encode::Write};
-    use uuid::Uuid;
-
-    pub fn encode<C, W: Write>(
-        id: &Uuid,
-        e: &mut Encoder<W>,
-        _: &mut C,
-    ) -> Result<(), minicbor::encode::Error<W::Error>> {
-        e.bytes(id.as_bytes())?.ok()
-    }
-
-    pub fn decode<C>(d: &mut Decoder<'_>, context: &mut C) -> Result<Uuid, minicbor::decode::Error> {
-        bytes::decode(d, context).map(Uuid::from_bytes)
-    }
 }

@@ -235,7 +235,7 @@ impl Stored {
         Ok(Self {
             recorded_at: row.try_get("recorded_at")?,
             owed: row.try_get("owed")?,
-            events: unpack(row.try_get("records")?)?,
+            events: unpack(row.try_get("event_ids")?, row.try_get("records")?)?,
         })
     }
 
@@ -246,7 +246,7 @@ impl Stored {
 
 /// Rows that may have events of this time, the latest first.
 const BETWEEN: &str = "
-    select recorded_at, owed, last_at, records
+    select recorded_at, owed, last_at, event_ids, records
       from usage_batch
      where ($1 is null or last_at >= $1) and ($2 is null or first_at < $2)
      order by last_at desc

@@ -62,13 +62,13 @@ impl Batch {
     }
 }
 
-/// What [`Batch::pack`] packed.
-pub fn unpack(records: &[u8]) -> Result<Vec<UsageEvent>> {
+/// What [`Batch::pack`] packed, out of the columns `event_ids` and `records`.
+pub fn unpack(event_ids: &[u8], records: &[u8]) -> Result<Vec<UsageEvent>> {
     let unreadable =
         |error: &dyn std::fmt::Display| StoreError::Unreadable { table: "usage_batch", error: error.to_string() };
     let mut sequence = Vec::new();
     FrameDecoder::new(records).read_to_end(&mut sequence).map_err(|error| unreadable(&error))?;
-    let events = UsageEvent::decode_sequence(&sequence).map_err(|error| unreadable(&error))?;
+    let events = UsageEvent::decode_sequence(&sequence, ids(event_ids)).map_err(|error| unreadable(&error))?;
     Ok(events.into_iter().map(clean).collect())
 }
 
