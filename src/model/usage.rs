@@ -349,7 +349,7 @@ pub(crate) mod tests {
         let other = UsageEvent { endpoint: "https://api".into(), ..sample(3) };
         let other = read(&on(other, |terms| terms.user_id = "u".into()));
         assert!(Arc::ptr_eq(&other.method, &first.method));
-        read(&sample(4));
+        assert!(Arc::ptr_eq(&read(&sample(4)).terms, &first.terms), "whoever comes between");
     }
 
     proptest! {

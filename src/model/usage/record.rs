@@ -255,11 +255,13 @@ pub struct Reader {
     kept: Kept,
 }
 
-/// What the last event said, and, in a sequence, what all before it said.
+/// What events before said.
 #[derive(Debug, Default)]
 struct Kept {
+    /// The last one.
     endpoint: Option<Arc<str>>,
-    terms: Option<KeptTerms>,
+    terms: KeptTerms,
+    /// In a sequence.
     before: Option<Before>,
 }
 
@@ -270,11 +272,11 @@ struct Before {
     terms: Vec<Arc<Terms>>,
 }
 
-/// Terms, and how they were written.
-#[derive(Debug)]
+/// Terms by how they were written, and the last ones: neighbours often have the same, and many holders take turns.
+#[derive(Debug, Default)]
 struct KeptTerms {
-    written: Vec<u8>,
-    terms: Arc<Terms>,
+    last: Option<(Vec<u8>, Arc<Terms>)>,
+    all: HashMap<Vec<u8>, Arc<Terms>, DefaultHashBuilder>,
 }
 
 impl Reader {
@@ -355,7 +357,7 @@ impl<'b> Decode<'b, Kept> for OwnTerms {
         {
             return Ok(Self(said));
         }
-        let terms = said_now(decoder, &mut kept.terms)?;
+        let terms = kept.terms.read(decoder)?;
         if let Some(before) = &mut kept.before {
             before.terms.push(Arc::clone(&terms));
         }
@@ -363,23 +365,33 @@ impl<'b> Decode<'b, Kept> for OwnTerms {
     }
 }
 
-/// The terms that stand here, which are mostly those that are kept.
-fn said_now(decoder: &mut Decoder<'_>, kept: &mut Option<KeptTerms>) -> Result<Arc<Terms>, decode::Error> {
-    let start = decoder.position();
-    let rest = decoder.input().get(start..).unwrap_or_default();
-    // No CBOR item is the beginning of another, so these are the same terms.
-    if let Some(kept) = kept
-        && rest.starts_with(&kept.written)
-    {
-        decoder.set_position(start.saturating_add(kept.written.len()));
-        return Ok(Arc::clone(&kept.terms));
+impl KeptTerms {
+    /// The terms that stand here.
+    fn read(&mut self, decoder: &mut Decoder<'_>) -> Result<Arc<Terms>, decode::Error> {
+        let start = decoder.position();
+        let rest = decoder.input().get(start..).unwrap_or_default();
+        // No CBOR item is the beginning of another, so these are the same terms.
+        if let Some((written, terms)) = &self.last
+            && rest.starts_with(written)
+        {
+            decoder.set_position(start.saturating_add(written.len()));
+            return Ok(Arc::clone(terms));
+        }
+        decoder.skip()?;
+        let written = rest.get(..decoder.position().saturating_sub(start)).unwrap_or_default();
+        let terms = if let Some(terms) = self.all.get(written) {
+            Arc::clone(terms)
+        } else {
+            let terms = Arc::new(minicbor::decode::<TermsRecord<'_>>(written)?.into());
+            self.all.insert(written.to_vec(), Arc::clone(&terms));
+            terms
+        };
+        let mut last = self.last.take().map_or_else(Vec::new, |(last, _)| last);
+        last.clear();
+        last.extend_from_slice(written);
+        self.last = Some((last, Arc::clone(&terms)));
+        Ok(terms)
     }
-    let read: TermsRecord<'_> = decoder.decode()?;
-    let length = decoder.position().saturating_sub(start);
-    let written = rest.get(..length).unwrap_or_default().to_vec();
-    let terms = Arc::new(read.into());
-    *kept = Some(KeptTerms { written, terms: Arc::clone(&terms) });
-    Ok(terms)
 }
 
 impl From<TermsRecord<'_>> for Terms {
