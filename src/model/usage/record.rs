@@ -275,8 +275,8 @@ struct Before {
 /// Terms by how they were written, and the last ones: neighbours often have the same, and many holders take turns.
 #[derive(Debug, Default)]
 struct KeptTerms {
-    last: Option<(Vec<u8>, Arc<Terms>)>,
-    all: HashMap<Vec<u8>, Arc<Terms>, DefaultHashBuilder>,
+    last: Option<(Arc<[u8]>, Arc<Terms>)>,
+    all: HashMap<Arc<[u8]>, Arc<Terms>, DefaultHashBuilder>,
 }
 
 impl Reader {
@@ -379,17 +379,15 @@ impl KeptTerms {
         }
         decoder.skip()?;
         let written = rest.get(..decoder.position().saturating_sub(start)).unwrap_or_default();
-        let terms = if let Some(terms) = self.all.get(written) {
-            Arc::clone(terms)
+        let (written, terms) = if let Some((written, terms)) = self.all.get_key_value(written) {
+            (Arc::clone(written), Arc::clone(terms))
         } else {
             let terms = Arc::new(minicbor::decode::<TermsRecord<'_>>(written)?.into());
-            self.all.insert(written.to_vec(), Arc::clone(&terms));
-            terms
+            let written: Arc<[u8]> = written.into();
+            self.all.insert(Arc::clone(&written), Arc::clone(&terms));
+            (written, terms)
         };
-        let mut last = self.last.take().map_or_else(Vec::new, |(last, _)| last);
-        last.clear();
-        last.extend_from_slice(written);
-        self.last = Some((last, Arc::clone(&terms)));
+        self.last = Some((written, Arc::clone(&terms)));
         Ok(terms)
     }
 }

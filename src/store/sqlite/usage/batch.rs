@@ -68,7 +68,12 @@ pub fn unpack(event_ids: &[u8], records: &[u8]) -> Result<Vec<UsageEvent>> {
         |error: &dyn std::fmt::Display| StoreError::Unreadable { table: "usage_batch", error: error.to_string() };
     let mut sequence = Vec::new();
     FrameDecoder::new(records).read_to_end(&mut sequence).map_err(|error| unreadable(&error))?;
-    let events = UsageEvent::decode_sequence(&sequence, ids(event_ids)).map_err(|error| unreadable(&error))?;
+    let ids = ids(event_ids);
+    let events = UsageEvent::decode_sequence(&sequence, ids.clone()).map_err(|error| unreadable(&error))?;
+    if events.len() != ids.len() {
+        // Whose id is whose goes by their order, so now it is anybody's guess.
+        return Err(unreadable(&format_args!("{} ids and {} records", ids.len(), events.len())));
+    }
     Ok(events.into_iter().map(clean).collect())
 }
 
@@ -121,5 +126,23 @@ fn clean(event: UsageEvent) -> UsageEvent {
         endpoint: clean(endpoint),
         method: clean(method),
         ..event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::usage::tests::sample;
+
+    #[test]
+    fn each_record_has_its_id_or_none_is_believed() {
+        let events = [sample(1), sample(2)];
+        let batch = Batch::pack(&events.iter().collect::<Vec<_>>()).unwrap().unwrap();
+        assert_eq!(unpack(&batch.event_ids, &batch.records).unwrap(), events);
+        let one_too_many = [batch.event_ids.as_slice(), &[7; 16]].concat();
+        for ids in [&one_too_many, &batch.event_ids[..16], &[]] {
+            let error = unpack(ids, &batch.records).unwrap_err();
+            assert!(matches!(error, StoreError::Unreadable { table: "usage_batch", .. }), "{error:?}");
+        }
     }
 }
