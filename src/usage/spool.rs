@@ -190,7 +190,8 @@ struct Inner {
     chunk: Mutex<Vec<u8>>,
     allocated: AtomicU64,
     next_sequence: AtomicU64,
-    /// One maker at a time, so that many who find no room make one file and not many.
+    /// One maker at a time, the keeper included: many who find no room make one file and not many, and nobody is refused
+    /// while one is being made.
     making: Mutex<()>,
 
     /// A write or a sync failed; the keeper tries until one succeeds.

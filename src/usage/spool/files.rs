@@ -11,6 +11,7 @@ use std::{
 };
 
 use minicbor::Encode;
+use parking_lot::MutexGuard;
 
 use super::{
     Inner, LEAST_SEGMENT, Mark, NONE, PASSES, STANDBY, SpoolError,
@@ -144,9 +145,13 @@ impl Inner {
 
     /// A file to write to: one that stood by, or else a new one.
     pub(super) fn next_segment(&self) -> Option<Arc<Segment>> {
-        let stood_by = self.standby.lock().pop_front();
-        let segment =
-            stood_by.or_else(|| if self.full.load(Ordering::Relaxed) { None } else { self.make_segment() })?;
+        let stood_by = || self.standby.lock().pop_front();
+        let segment = stood_by().or_else(|| {
+            let making = self.making.lock();
+            // Whoever had the lock may have made one.
+            stood_by()
+                .or_else(|| (!self.full.load(Ordering::Relaxed) && self.make_segment(&making)).then(stood_by).flatten())
+        })?;
         self.segments.lock().push_back(Arc::clone(&segment));
         self.keeper.ring();
         Some(segment)
@@ -155,20 +160,12 @@ impl Inner {
     /// Makes a file because a request found no room to be promised. Whoever comes second finds it made. While the disk
     /// is full only the keeper tries, so that refusals stay cheap.
     pub(super) fn make_room(&self) -> bool {
-        let _making = self.making.lock();
-        self.slots.load(Ordering::Acquire) > 0 || (!self.full.load(Ordering::Relaxed) && self.make_standby())
+        let making = self.making.lock();
+        self.slots.load(Ordering::Acquire) > 0 || (!self.full.load(Ordering::Relaxed) && self.make_segment(&making))
     }
 
-    pub(super) fn make_standby(&self) -> bool {
-        let made = self.make_segment();
-        made.is_some_and(|segment| {
-            self.standby.lock().push_back(segment);
-            true
-        })
-    }
-
-    /// Makes a file, the room of which may be promised from now on.
-    pub(super) fn make_segment(&self) -> Option<Arc<Segment>> {
+    /// Makes a file that stands by, the room of which may be promised from now on. Says whether it did.
+    pub(super) fn make_segment(&self, _one_at_a_time: &MutexGuard<'_, ()>) -> bool {
         let larger = |allocated: u64| {
             Some(allocated.saturating_add(self.segment_bytes)).filter(|larger| *larger <= self.max_bytes)
         };
@@ -183,18 +180,21 @@ impl Inner {
         };
         match made {
             Ok(segment) => {
-                self.slots.fetch_add(slots_in(segment.room()), Ordering::AcqRel);
+                let slots = slots_in(segment.room());
+                // In this order: what is promised is where it will be looked for.
+                self.standby.lock().push_back(Arc::new(segment));
+                self.slots.fetch_add(slots, Ordering::AcqRel);
                 if self.full.swap(false, Ordering::AcqRel) {
                     tracing::info!(directory = %self.directory.display(), "the spool has room again");
                 }
-                Some(Arc::new(segment))
+                true
             }
             Err(error) => {
                 if !self.full.swap(true, Ordering::AcqRel) {
                     tracing::error!(directory = %self.directory.display(), %error, "no room for another spool file");
                 }
                 self.keeper.ring();
-                None
+                false
             }
         }
     }
@@ -327,7 +327,8 @@ impl Inner {
             }
         }
         while self.standby.lock().len() < STANDBY || self.slots.load(Ordering::Acquire) < self.low_water() {
-            if !self.make_standby() {
+            // Who finds no room meanwhile waits for this file and is not refused.
+            if !self.make_segment(&self.making.lock()) {
                 break;
             }
         }
