@@ -208,6 +208,7 @@ impl Gateway {
             authorization,
             host,
             request_id,
+            preserve_case: route.preserve_header_case,
         })
     }
 }

@@ -60,6 +60,9 @@ pub struct Route {
     pub forward: bool,
     /// `preserve_host`: pass the client's `Host` on. Default true; always false where the token names the upstream.
     pub preserve_host: bool,
+    /// `preserve_header_case`: field names go to an HTTP/1.1 upstream as the client spelled them, and ours as the replaced
+    /// systems did. Otherwise they go in lower case, as to an HTTP/2 one. Default true with their `compatibility`, else false.
+    pub preserve_header_case: bool,
 }
 
 /// Who names the upstream.
@@ -136,6 +139,7 @@ impl Route {
             hide_credits_header: false,
             forward: true,
             preserve_host: false,
+            preserve_header_case: true,
         }
     }
 
@@ -149,6 +153,7 @@ impl Route {
             compatibility: Compatibility::Standard,
             cors: None,
             forward: false,
+            preserve_header_case: false,
             ..Self::drop_in()
         }
     }
@@ -177,17 +182,19 @@ impl Route {
         let neurons = NeuronPolicy::read(&section.section("neurons"), subnet, by_signature);
         let neurons = accepts.iter().any(|kind| kind.proves_neuron()).then_some(neurons);
         let access_token = AccessTokenPolicy::read(&section.section("access_token"), &accepts, oauth);
+        let compatibility = section.or("compatibility", Compatibility::Standard);
         let route = Self {
             hosts,
             path,
             methods,
             open_endpoints,
-            compatibility: section.or("compatibility", Compatibility::Standard),
+            compatibility,
             cors: section.has("cors").then(|| Cors::read(&cors)),
             max_body_bytes: section.or("max_body_bytes", Size(MAX_BODY_BYTES)).0,
             hide_credits_header: section.or("hide_credits_header", false),
             forward: section.or("forward", by_token),
             preserve_host: section.or("preserve_host", !by_token),
+            preserve_header_case: section.or("preserve_header_case", compatibility != Compatibility::Standard),
             accepts,
             services,
             neurons,

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora::{
     Result,
     http::{RequestHeader, ResponseHeader},
@@ -39,6 +39,8 @@ pub struct Told<'a> {
     pub host: Option<&'a HeaderValue>,
     /// `X-Request-Id`.
     pub request_id: &'a str,
+    /// Whether names go on as the client and we spell them. Otherwise they go in lower case.
+    pub preserve_case: bool,
 }
 
 /// What becomes of the client's `Authorization`.
@@ -51,20 +53,33 @@ pub enum Authorization<'a> {
     Replace(&'a Secret),
 }
 
-const USER_ID: &str = "NVM-User-id";
-const SCOPE: &str = "NVM-Scope";
-const OWNER: &str = "NVM-Owner";
-const HOTKEY: &str = "X-Hotkey";
-const SUBJECT: &str = "X-Auth-Subject";
-const SIGNER: &str = "X-Auth-Signer";
-const CLIENT: &str = "X-Auth-Client";
-const SCOPE_OF_TOKEN: &str = "X-Auth-Scope";
-const REAL_IP: &str = "X-Real-IP";
-const FORWARDED_FOR: &str = "X-Forwarded-For";
-const FORWARDED_PROTO: &str = "X-Forwarded-Proto";
-const REQUEST_ID: &str = "X-Request-Id";
-/// Spelled here, because Pingora does not know its spelling and copies the name in lower case.
-const AUTHORIZATION: &str = "Authorization";
+/// The name of a field that we set.
+struct Field {
+    name: HeaderName,
+    /// As the replaced proxy spelled it (nevermined.md section 5.2), or as is usual.
+    spelled: &'static str,
+}
+
+impl Field {
+    const fn new(name: &'static str, spelled: &'static str) -> Self {
+        Self { name: HeaderName::from_static(name), spelled }
+    }
+}
+
+static USER_ID: Field = Field::new("nvm-user-id", "NVM-User-id");
+static SCOPE: Field = Field::new("nvm-scope", "NVM-Scope");
+static OWNER: Field = Field::new("nvm-owner", "NVM-Owner");
+static HOTKEY: Field = Field::new("x-hotkey", "X-Hotkey");
+static SUBJECT: Field = Field::new("x-auth-subject", "X-Auth-Subject");
+static SIGNER: Field = Field::new("x-auth-signer", "X-Auth-Signer");
+static CLIENT: Field = Field::new("x-auth-client", "X-Auth-Client");
+static SCOPE_OF_TOKEN: Field = Field::new("x-auth-scope", "X-Auth-Scope");
+static REAL_IP: Field = Field::new("x-real-ip", "X-Real-IP");
+static FORWARDED_FOR: Field = Field::new("x-forwarded-for", "X-Forwarded-For");
+static FORWARDED_PROTO: Field = Field::new("x-forwarded-proto", "X-Forwarded-Proto");
+static REQUEST_ID: Field = Field::new("x-request-id", "X-Request-Id");
+static AUTHORIZATION: Field = Field::new("authorization", "Authorization");
+static HOST: Field = Field::new("host", "Host");
 
 /// Fields that say who a client is or where it came from, in lower case with hyphens. A client's own are removed; some
 /// are set again. `forwarded` and the rest of the family are believed only from a trusted proxy.
@@ -94,14 +109,71 @@ const PROXIES: [&str; 7] = [
 const CERTIFICATE: [&str; 2] = ["client-cert", "client-cert-chain"];
 const CERTIFICATE_FAMILY: &str = "x-client-cert";
 
+/// The fields of a request.
+trait Fields {
+    fn map(&self) -> &HeaderMap;
+    /// Sets a field, and takes the place of all that had its name.
+    fn set(&mut self, field: &'static Field, value: HeaderValue) -> Result<()>;
+    fn remove(&mut self, name: &HeaderName);
+}
+
+/// With the spelling of their names, in a second map beside the first.
+impl Fields for RequestHeader {
+    fn map(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    fn set(&mut self, field: &'static Field, value: HeaderValue) -> Result<()> {
+        self.insert_header(field.spelled, value)
+    }
+
+    fn remove(&mut self, name: &HeaderName) {
+        self.remove_header(name);
+    }
+}
+
+/// In lower case. Setting one costs a quarter.
+impl Fields for HeaderMap {
+    fn map(&self) -> &HeaderMap {
+        self
+    }
+
+    fn set(&mut self, field: &'static Field, value: HeaderValue) -> Result<()> {
+        self.insert(&field.name, value);
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &HeaderName) {
+        Self::remove(self, name);
+    }
+}
+
 /// Makes the client's header into ours.
 ///
 /// # Errors
 /// When a value cannot stand in a header: it is checked where it comes from, so this is a mistake of ours.
 pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
-    let forwarded_for = told.trusted.then(|| joined(request, "x-forwarded-for")).flatten();
-    let forwarded_proto = told.trusted.then(|| scheme_of_proxy(request)).flatten();
-    remove_spoofed(request, told.trusted);
+    // HTTP/2 has the host in the target, which ours takes the place of. Pingora makes a target of it again.
+    let authority = if told.host.is_none() && !request.headers.contains_key(header::HOST) {
+        request.uri.authority().map(|authority| value(authority.as_str().into())).transpose()?
+    } else {
+        None
+    };
+    let host = authority.as_ref().or(told.host);
+    if told.preserve_case {
+        return change(request, told, host);
+    }
+    let (nothing, ()) = http::Request::new(()).into_parts();
+    let mut parts = http::request::Parts::from(std::mem::replace(request, nothing.into()));
+    change(&mut parts.headers, told, host)?;
+    *request = parts.into();
+    Ok(())
+}
+
+fn change(fields: &mut impl Fields, told: &Told<'_>, host: Option<&HeaderValue>) -> Result<()> {
+    let forwarded_for = told.trusted.then(|| joined(fields.map(), &FORWARDED_FOR.name)).flatten();
+    let forwarded_proto = told.trusted.then(|| scheme_of_proxy(fields.map())).flatten();
+    remove_spoofed(fields, told.trusted);
 
     if let Some(client) = told.client {
         let client = value(address(client.to_canonical()))?;
@@ -109,54 +181,45 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
             Some(before) => value(format!("{before}, {}", client.to_str().unwrap_or_default()).into())?,
             None => client.clone(),
         };
-        request.insert_header(FORWARDED_FOR, chain)?;
-        request.insert_header(REAL_IP, client)?;
+        fields.set(&FORWARDED_FOR, chain)?;
+        fields.set(&REAL_IP, client)?;
     }
-    request.insert_header(FORWARDED_PROTO, HeaderValue::from_static(forwarded_proto.unwrap_or(told.scheme)))?;
-    request.insert_header(REQUEST_ID, told.request_id)?;
+    fields.set(&FORWARDED_PROTO, HeaderValue::from_static(forwarded_proto.unwrap_or(told.scheme)))?;
+    fields.set(&REQUEST_ID, value(told.request_id.into())?)?;
     if let Some(IdentityFields { user_id, scope, owner }) = told.identity {
-        for (name, value) in [(USER_ID, user_id), (SCOPE, scope), (OWNER, owner)] {
+        for (field, value) in [(&USER_ID, user_id), (&SCOPE, scope), (&OWNER, owner)] {
             if let Some(value) = value {
-                request.insert_header(name, value.clone())?;
+                fields.set(field, value.clone())?;
             }
         }
     }
     if let Some(hotkey) = told.hotkey {
-        request.insert_header(HOTKEY, hotkey)?;
+        fields.set(&HOTKEY, value(hotkey.into())?)?;
     }
     if let Some(token) = told.access_token {
         let client = token.client.as_deref().unwrap_or_default();
         let said = [
-            (SUBJECT, &*token.account),
-            (SIGNER, token.signer.as_str()),
-            (CLIENT, client),
-            (SCOPE_OF_TOKEN, &*token.scope),
+            (&SUBJECT, &*token.account),
+            (&SIGNER, token.signer.as_str()),
+            (&CLIENT, client),
+            (&SCOPE_OF_TOKEN, &*token.scope),
         ];
-        for (name, value) in said.into_iter().filter(|(_, value)| !value.is_empty()) {
-            request.insert_header(name, value)?;
+        for (field, said) in said.into_iter().filter(|(_, said)| !said.is_empty()) {
+            fields.set(field, value(said.into())?)?;
         }
     }
     match told.authorization {
         Authorization::Keep => {}
-        Authorization::Remove => {
-            request.remove_header(&header::AUTHORIZATION);
-        }
+        Authorization::Remove => fields.remove(&AUTHORIZATION.name),
         Authorization::Replace(secret) => {
             let mut value = HeaderValue::from_str(secret.expose())
                 .map_err(|_| pingora::Error::explain(pingora::ErrorType::InvalidHTTPHeader, "provider's credential"))?;
             value.set_sensitive(true);
-            request.insert_header(AUTHORIZATION, value)?;
+            fields.set(&AUTHORIZATION, value)?;
         }
     }
-    match told.host {
-        Some(host) => request.insert_header(header::HOST, host.clone())?,
-        // HTTP/2 has it in the target, which ours takes the place of. Pingora makes a target of it again.
-        None if !request.headers.contains_key(header::HOST) => {
-            if let Some(authority) = request.uri.authority().map(ToString::to_string) {
-                request.insert_header(header::HOST, authority)?;
-            }
-        }
-        None => {}
+    if let Some(host) = host {
+        fields.set(&HOST, host.clone())?;
     }
     Ok(())
 }
@@ -178,13 +241,13 @@ fn value(text: Vec<u8>) -> Result<HeaderValue> {
 
 /// Removes our fields in every spelling. An underscore for a hyphen makes another field here, and the same variable for
 /// a service behind CGI, WSGI or Rack.
-fn remove_spoofed(request: &mut RequestHeader, trusted: bool) {
+fn remove_spoofed(fields: &mut impl Fields, trusted: bool) {
     // The usual request has none of them: nothing is collected then.
     loop {
-        let mut names = request.headers.keys();
+        let mut names = fields.map().keys();
         let spoofed = names.find(|name| is_spoofed(name.as_str(), trusted));
         let Some(spoofed) = spoofed.cloned() else { break };
-        request.remove_header(&spoofed);
+        fields.remove(&spoofed);
     }
 }
 
@@ -207,13 +270,13 @@ fn same_field(name: &str, ours: &str) -> bool {
     name.len() == ours.len() && name.bytes().zip(ours.bytes()).all(|(a, b)| a == b || (a == b'_' && b == b'-'))
 }
 
-fn joined(request: &RequestHeader, name: &str) -> Option<String> {
-    let values: Vec<&str> = request.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+fn joined(fields: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let values: Vec<&str> = fields.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
     (!values.is_empty()).then(|| values.join(", "))
 }
 
-fn scheme_of_proxy(request: &RequestHeader) -> Option<&'static str> {
-    match request.headers.get("x-forwarded-proto")?.as_bytes() {
+fn scheme_of_proxy(fields: &HeaderMap) -> Option<&'static str> {
+    match fields.get(&FORWARDED_PROTO.name)?.as_bytes() {
         scheme if scheme.eq_ignore_ascii_case(b"https") => Some("https"),
         scheme if scheme.eq_ignore_ascii_case(b"http") => Some("http"),
         _ => None,
@@ -235,7 +298,7 @@ const NOT_FOR_CLIENTS: [&str; 9] = [
 
 /// Keeps what is internal from the client.
 pub fn to_client(response: &mut ResponseHeader, hide_credits: bool) {
-    let internal = |name: &header::HeaderName| {
+    let internal = |name: &HeaderName| {
         matches!(name.as_str().as_bytes().first(), Some(b'x' | b'p')) && NOT_FOR_CLIENTS.contains(&name.as_str())
     };
     loop {
@@ -248,7 +311,7 @@ pub fn to_client(response: &mut ResponseHeader, hide_credits: bool) {
 }
 
 /// What a service says an answer cost (nevermined.md section 8). Made once: a text would be made a name for each answer.
-pub static CREDITS_CONSUMED: header::HeaderName = header::HeaderName::from_static("nvmcreditsconsumed");
+pub static CREDITS_CONSUMED: HeaderName = HeaderName::from_static("nvmcreditsconsumed");
 
 #[cfg(test)]
 mod tests {
@@ -279,6 +342,7 @@ mod tests {
             authorization: Authorization::Replace(secret),
             host: Some(&HOST),
             request_id: "id",
+            preserve_case: true,
         }
     }
 
@@ -323,8 +387,10 @@ mod tests {
         ];
         let mut request = request(&spoofed);
         let secret = Secret::new("Bearer provider".to_owned());
-        for _ in 0..2 {
-            to_upstream(&mut request, &told(&secret, false)).unwrap();
+        // More than once, and with the spelling and without.
+        for preserve_case in [true, true, false, false] {
+            to_upstream(&mut request, &Told { preserve_case, ..told(&secret, false) }).unwrap();
+            assert_eq!(request.has_case(), preserve_case);
             let all = format!("{:?}", request.headers);
             assert!(!all.contains("evil"), "{all}");
             assert_eq!(values(&request, "nvm-user-id"), ["0xabc"]);
@@ -368,10 +434,45 @@ mod tests {
             ("client-certs", "3"),
         ];
         let mut request = request(&fields);
-        to_upstream(&mut request, &told(&Secret::new(String::new()), false)).unwrap();
-        assert_eq!(values(&request, "x-custom"), ["1", "2"]);
-        for (name, value) in [("cookie", "a=b"), ("nvm-authorization", "z"), ("accept", "*/*")] {
-            assert_eq!(values(&request, name), [value]);
+        for preserve_case in [true, false] {
+            let secret = Secret::new(String::new());
+            to_upstream(&mut request, &Told { preserve_case, ..told(&secret, false) }).unwrap();
+            assert_eq!(values(&request, "x-custom"), ["1", "2"]);
+            for (name, value) in [("cookie", "a=b"), ("nvm-authorization", "z"), ("accept", "*/*")] {
+                assert_eq!(values(&request, name), [value]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_rest_of_a_request_stays_whatever_becomes_of_the_spelling() {
+        let mut request = RequestHeader::build("PATCH", b"/a?b=c", None).unwrap();
+        request.set_version(http::Version::HTTP_2);
+        let secret = Secret::new(String::new());
+        to_upstream(&mut request, &Told { preserve_case: false, ..told(&secret, false) }).unwrap();
+        let stayed = (request.method.as_str(), request.raw_path(), request.version);
+        assert_eq!(stayed, ("PATCH", &b"/a?b=c"[..], http::Version::HTTP_2));
+    }
+
+    #[test]
+    fn names_are_spelled_as_they_stand_here() {
+        for field in [
+            &USER_ID,
+            &SCOPE,
+            &OWNER,
+            &HOTKEY,
+            &SUBJECT,
+            &SIGNER,
+            &CLIENT,
+            &SCOPE_OF_TOKEN,
+            &REAL_IP,
+            &FORWARDED_FOR,
+            &FORWARDED_PROTO,
+            &REQUEST_ID,
+            &AUTHORIZATION,
+            &HOST,
+        ] {
+            assert!(field.name.as_str().eq_ignore_ascii_case(field.spelled), "{}", field.spelled);
         }
     }
 }

@@ -64,6 +64,33 @@ fn path_and_query_arrive_as_they_were_sent() {
 }
 
 #[test]
+fn names_of_fields_go_in_lower_case_unless_their_spelling_is_wanted() {
+    let upstream = Upstream::start();
+    let request = Request::get("/")
+        .header("X-Custom", "1")
+        .header("x-CUSTOM", "2")
+        .header("Accept", "a/b")
+        .header("X-Real-IP", "no");
+    let head = |route: &str| {
+        let gateway = Gateway::start(Settings::file().open(upstream.address, route));
+        assert_eq!(gateway.send(&request).status, 200);
+        let received = upstream.only();
+        assert_eq!(received.header("x-real-ip"), Some("127.0.0.1"));
+        String::from_utf8(received.head).unwrap()
+    };
+    for (route, lines) in [
+        ("", ["x-custom: 1", "x-custom: 2", "accept: a/b", "x-real-ip: 127.0.0.1"]),
+        ("preserve_header_case = true", ["X-Custom: 1", "x-CUSTOM: 2", "Accept: a/b", "X-Real-IP: 127.0.0.1"]),
+        ("compatibility = \"nevermined\"", ["X-Custom: 1", "x-CUSTOM: 2", "Accept: a/b", "X-Real-IP: 127.0.0.1"]),
+    ] {
+        let head = head(route);
+        for line in lines {
+            assert!(head.lines().any(|other| other == line), "{line} in {head}");
+        }
+    }
+}
+
+#[test]
 fn server_sent_events_arrive_as_they_are_made() {
     let upstream = Upstream::start();
     let (gateway, token) = paid(&upstream, Settings::file());

@@ -158,6 +158,7 @@ max_body_bytes = 40
 hide_credits_header = true
 forward = true
 preserve_host = false
+preserve_header_case = false
 [route.cors]
 allow_origins = ["https://o.example"]
 allow_methods = ["PUT", "GET"]
@@ -190,6 +191,7 @@ netuid = 43
 name = "t"
 upstream = "token"
 open_endpoints = true
+preserve_header_case = true
 [log]
 level = "trace"
 access = false
@@ -247,10 +249,10 @@ format = "text"
         "Timeouts { connect: 32s, total_connect: 33s, read: 39s, write: 35s, idle: 36s } }]",
         "hosts: [Exact(\"a.example\"), Below(\".b.example\")], path: \"/p\", methods: [GET], target: Upstream(0), accepts: [Nevermined]",
         "compatibility: Nevermined, cors: Some(Cors { allow_origins: List([\"https://o.example\"]), allow_methods: Some(\"PUT,GET\"), allow_headers: Some(\"X-A\"), expose_headers: Some(\"NVMCreditsConsumed,X-B\"), max_age: 41s, allow_credentials: true })",
-        "max_body_bytes: 40, hide_credits_header: true, forward: true, preserve_host: false",
+        "max_body_bytes: 40, hide_credits_header: true, forward: true, preserve_host: false, preserve_header_case: false",
         "accepts: [ClientCertificate, Nevermined]",
         "neurons: Some(NeuronPolicy { netuid: NetUid(42), registered: true, validator_permit: true, min_stake: 45500000000, hotkeys: Some({5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY}), deny_hotkeys: {5FHneW46xGXgs5mUiveU4sbTyGBzmstUspZC92UhjJM694ty} }), access_token: None, open_endpoints: false, compatibility: NexusAuth",
-        "open_endpoints: true, compatibility: Standard, cors: None, max_body_bytes: 67108864, hide_credits_header: false, forward: true, preserve_host: false",
+        "open_endpoints: true, compatibility: Standard, cors: None, max_body_bytes: 67108864, hide_credits_header: false, forward: true, preserve_host: false, preserve_header_case: true",
         "Log { level: Trace, access: false, format: Text }",
     ] {
         assert!(shown.contains(part), "no {part} in {shown}");
