@@ -8,7 +8,7 @@ use std::{borrow::Cow, sync::Arc};
 use minicbor::Decoder;
 use uuid::Uuid;
 
-pub use self::record::{Parts, Reader, Record, Sequence, TermsRecord};
+pub use self::record::{Parts, Reader, Record, Sequence, TermsRecord, encode_place};
 use super::{
     address::EvmAddress,
     credits::{CreditSource, Credits},
@@ -332,6 +332,29 @@ pub(crate) mod tests {
         assert!(UsageEvent::decode_sequence(&two, ids(&events[1..2])).is_err(), "an event without an id");
         assert!(UsageEvent::decode(&two[..second]).is_err());
         assert!(UsageEvent::decode(&two[second..]).is_err());
+    }
+
+    #[test]
+    fn in_a_file_a_place_may_stand_for_terms() {
+        let mut short = Vec::new();
+        let terms = sample(2).record().encode_into(&mut short);
+        assert_eq!(short[terms], 0x88, "an array of 8");
+        let whole = short.clone();
+        short.truncate(terms);
+        encode_place(70_000, &mut short);
+        assert_eq!(short[terms..], [0x1a, 0x00, 0x01, 0x11, 0x70]);
+
+        let mut reader = Reader::default();
+        let said = |place| (place == 70_000).then(|| encoded(&sample(1)));
+        assert_eq!(reader.read_in_file(&short, said).unwrap(), sample(2));
+        assert_eq!(reader.read_in_file(&short, |_| None).unwrap(), sample(2), "asked once");
+        assert_eq!(reader.read_in_file(&whole, |_| None).unwrap(), sample(2));
+        reader.begin_file();
+        assert!(reader.read_in_file(&short, |_| None).unwrap_err().to_string().contains("said at 70000"));
+        for nothing in [short.clone(), vec![0x80], Vec::new()] {
+            assert!(reader.read_in_file(&short, |_| Some(nothing)).is_err());
+        }
+        assert!(UsageEvent::decode(&short).is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@
 mod files;
 mod keeper;
 mod mapping;
+mod said;
 mod segment;
 
 use std::{
@@ -33,7 +34,7 @@ use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 use tokio::sync::{Notify, watch};
 
-use self::{keeper::Keeper, segment::Segment};
+use self::{keeper::Keeper, said::Said, segment::Segment};
 use crate::model::{
     address::hex_text,
     usage::{Reader, Record, UsageEvent},
@@ -220,9 +221,16 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Shard {
-    current: Mutex<Option<Arc<Segment>>>,
+    current: Mutex<Option<Current>>,
     appended: AtomicU64,
     bytes: AtomicU64,
+}
+
+/// The file that a shard writes to.
+#[derive(Debug)]
+struct Current {
+    segment: Arc<Segment>,
+    said: Said,
 }
 
 /// `oldest_at_micros` when there is none.
@@ -351,15 +359,21 @@ impl Spool {
             }
             let from = segment.acked.load(Ordering::Acquire);
             let Batch { events, unreadable, marks } = &mut batch;
-            let read = segment
-                .read(&mut chunk, from, left, |payload| match reader.read(payload) {
+            reader.begin_file();
+            let mut failed = None;
+            let read = segment.read(&mut chunk, from, left, |payload| {
+                let payload_at = |place| segment.payload_at(place).map_err(|error| failed = Some(error)).ok().flatten();
+                match reader.read_in_file(payload, payload_at) {
                     Ok(event) => {
                         oldest = if oldest == NONE { event.at_micros } else { oldest.min(event.at_micros) };
                         events.push(event);
                     }
                     Err(error) => unreadable.push(Unreadable { payload: payload.to_vec(), error: error.to_string() }),
-                })
-                .map_err(|source| SpoolError::Io { path: segment.path.clone(), source })?;
+                }
+            });
+            // A disk that fails makes no record unreadable: it is asked again.
+            let read = failed.map_or(read, Err);
+            let read = read.map_err(|source| SpoolError::Io { path: segment.path.clone(), source })?;
             let records = u64::try_from(read.records).unwrap_or(u64::MAX);
             marks.push(Mark { segment, from, to: read.end, records, damaged: read.damaged });
         }

@@ -3,6 +3,8 @@
 //! A later version appends fields, which earlier ones skip; what an earlier one did not write has a default. What the
 //! events of one holder share is an array within the array, which [`Reader`] reads once where neighbours have the same.
 //!
+//! In a file of the spool a record need not say its terms: the place of an earlier record may stand there that says them.
+//!
 //! A [`Sequence`] of records does not say an endpoint or terms twice: in their place stands the number that they have
 //! among those before them in the sequence, which are counted from nought. Nor does it say ids, for which null stands.
 
@@ -198,24 +200,34 @@ fn write(record: &impl Encode<()>, to: &mut Vec<u8>) {
     debug_assert!(written.is_ok(), "{written:?}");
 }
 
-impl<E: Encode<()>> Record<'_, E> {
-    /// Appends the record.
-    pub fn encode_into(&self, to: &mut Vec<u8>) {
-        write(self, to);
+/// What is written later.
+struct Later;
+
+impl<C> Encode<C> for Later {
+    fn encode<W: Write>(&self, _: &mut Encoder<W>, _: &mut C) -> Result<(), Error<W::Error>> {
+        Ok(())
     }
 }
 
-impl<'a> Record<'a> {
-    /// Reads the record that these bytes begin with.
-    ///
-    /// # Errors
-    /// When they begin with something else.
-    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, decode::Error> {
-        minicbor::decode(bytes)
+impl<E: Encode<()>> Record<'_, E> {
+    /// Appends the record. Its terms are the last of it, and begin at the length that this returns: a place may be put there
+    /// instead, as [`encode_place`] writes it.
+    pub fn encode_into(&self, to: &mut Vec<u8>) -> usize {
+        write(&self.with(&self.endpoint, Later), to);
+        let terms = to.len();
+        write(&self.terms, to);
+        terms
     }
+}
 
+/// Appends where in its file a record says the terms: what [`Reader::read_in_file`] hands to its `payload_at`.
+pub fn encode_place(place: u64, to: &mut Vec<u8>) {
+    write(&place, to);
+}
+
+impl<'a, E, T> Record<'a, E, T> {
     /// The same with these in the place of its endpoint and terms.
-    fn with<E, T>(self, endpoint: E, terms: T) -> Record<'a, E, T> {
+    fn with<F, U>(&self, endpoint: F, terms: U) -> Record<'a, F, U> {
         Record {
             event_id: self.event_id,
             at_micros: self.at_micros,
@@ -230,6 +242,16 @@ impl<'a> Record<'a> {
             endpoint,
             terms,
         }
+    }
+}
+
+impl<'a> Record<'a> {
+    /// Reads the record that these bytes begin with.
+    ///
+    /// # Errors
+    /// When they begin with something else.
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, decode::Error> {
+        minicbor::decode(bytes)
     }
 
     /// The same with every text cut to `limit` bytes: what remains when a hostile path does not fit the spool.
@@ -261,6 +283,8 @@ struct Kept {
     /// The last one.
     endpoint: Option<Arc<str>>,
     terms: KeptTerms,
+    /// In a file: those of records by the places of these.
+    places: HashMap<u64, Arc<Terms>, DefaultHashBuilder>,
     /// In a sequence.
     before: Option<Before>,
 }
@@ -290,26 +314,77 @@ impl Reader {
     /// # Errors
     /// When the bytes are something else, or were written by a version too far away.
     pub fn read(&mut self, bytes: &[u8]) -> Result<UsageEvent, NotAnEvent> {
+        self.read_in_file(bytes, |_| None)
+    }
+
+    /// The places that were read are another file's.
+    pub fn begin_file(&mut self) {
+        self.kept.places.clear();
+    }
+
+    /// Reads one event of a file. `payload_at` gives the record at a place of the same file, if there is one: it is asked once
+    /// for each.
+    ///
+    /// # Errors
+    /// As [`Self::read`], of this record or of the one that says its terms.
+    pub fn read_in_file(
+        &mut self,
+        bytes: &[u8],
+        payload_at: impl FnOnce(u64) -> Option<Vec<u8>>,
+    ) -> Result<UsageEvent, NotAnEvent> {
         // No CBOR array begins with this byte.
         if bytes.first() == Some(&b'{') {
             return Ok(json::read(bytes)?);
         }
         let mut decoder = Decoder::new(bytes);
-        let event = self.next(&mut decoder, None)?;
-        if decoder.position() == bytes.len() { Ok(event) } else { Err(NotAnEvent::More) }
+        let record: OwnRecord<'_> = decoder.decode_with(&mut self.kept)?;
+        if decoder.position() < bytes.len() {
+            return Err(NotAnEvent::More);
+        }
+        let terms = match &record.terms {
+            OwnTerms::Said(terms) => Arc::clone(terms),
+            OwnTerms::At(place) => self.terms_at(*place, payload_at)?,
+        };
+        Ok(self.event(&record, terms, None)?)
     }
 
     /// Reads the next record of a sequence, which is the event with this id unless it says another.
     pub(super) fn next(&mut self, decoder: &mut Decoder<'_>, id: Option<Uuid>) -> Result<UsageEvent, decode::Error> {
-        let record: Record<'_, OwnEndpoint, OwnTerms> = decoder.decode_with(&mut self.kept)?;
+        let record: OwnRecord<'_> = decoder.decode_with(&mut self.kept)?;
+        let terms = record.terms.said()?;
+        self.event(&record, terms, id)
+    }
+
+    fn terms_at(
+        &mut self,
+        place: u64,
+        payload_at: impl FnOnce(u64) -> Option<Vec<u8>>,
+    ) -> Result<Arc<Terms>, decode::Error> {
+        if let Some(terms) = self.kept.places.get(&place) {
+            return Ok(Arc::clone(terms));
+        }
+        let payload = payload_at(place)
+            .ok_or_else(|| decode::Error::message(format!("its terms are said at {place}, where no record is")))?;
+        let record: OwnRecord<'_> = minicbor::decode_with(&payload, &mut self.kept)?;
+        let terms = record.terms.said()?;
+        self.kept.places.insert(place, Arc::clone(&terms));
+        Ok(terms)
+    }
+
+    fn event(
+        &mut self,
+        record: &OwnRecord<'_>,
+        terms: Arc<Terms>,
+        id: Option<Uuid>,
+    ) -> Result<UsageEvent, decode::Error> {
         let said = record.event_id.map(|said| Uuid::from_bytes(*said));
         let event_id = said.or(id).ok_or_else(|| decode::Error::message("an event without an id"))?;
         Ok(UsageEvent {
             event_id,
             at_micros: record.at_micros,
             request_id: record.request_id.map(Into::into),
-            terms: record.terms.0,
-            endpoint: record.endpoint.0,
+            terms,
+            endpoint: Arc::clone(&record.endpoint.0),
             method: shared(&mut self.method, record.method),
             status: record.status,
             upstream_status: record.upstream_status,
@@ -348,20 +423,39 @@ impl<'b> Decode<'b, Kept> for OwnEndpoint {
 }
 
 /// Terms that an event can have.
-struct OwnTerms(Arc<Terms>);
+enum OwnTerms {
+    Said(Arc<Terms>),
+    /// The record at this place of the same file says them.
+    At(u64),
+}
+
+impl OwnTerms {
+    fn said(&self) -> Result<Arc<Terms>, decode::Error> {
+        match self {
+            Self::Said(terms) => Ok(Arc::clone(terms)),
+            Self::At(_) => Err(decode::Error::message("terms are said where they are not")),
+        }
+    }
+}
+
+type OwnRecord<'b> = Record<'b, OwnEndpoint, OwnTerms>;
 
 impl<'b> Decode<'b, Kept> for OwnTerms {
     fn decode(decoder: &mut Decoder<'b>, kept: &mut Kept) -> Result<Self, decode::Error> {
-        if let Some(before) = &kept.before
-            && let Some(said) = said_before(decoder, &before.terms)?
-        {
-            return Ok(Self(said));
+        match &kept.before {
+            Some(before) => {
+                if let Some(said) = said_before(decoder, &before.terms)? {
+                    return Ok(Self::Said(said));
+                }
+            }
+            None if is_number(decoder) => return Ok(Self::At(decoder.u64()?)),
+            None => {}
         }
         let terms = kept.terms.read(decoder)?;
         if let Some(before) = &mut kept.before {
             before.terms.push(Arc::clone(&terms));
         }
-        Ok(Self(terms))
+        Ok(Self::Said(terms))
     }
 }
 
@@ -409,11 +503,15 @@ impl From<TermsRecord<'_>> for Terms {
 
 /// The value whose number stands here. None: a value stands here.
 fn said_before<T: Clone>(decoder: &mut Decoder<'_>, before: &[T]) -> Result<Option<T>, decode::Error> {
-    // A number (major type 0), and neither a text nor an array.
-    if decoder.input().get(decoder.position()).is_none_or(|first| *first >= 0x20) {
+    if !is_number(decoder) {
         return Ok(None);
     }
     let number = usize::try_from(decoder.u32()?).unwrap_or(usize::MAX);
     let said = before.get(number).cloned();
     said.map(Some).ok_or_else(|| decode::Error::message("the number of nothing before"))
+}
+
+/// Whether a number (major type 0) stands here, and neither a text nor an array.
+fn is_number(decoder: &Decoder<'_>) -> bool {
+    decoder.input().get(decoder.position()).is_some_and(|first| *first < 0x20)
 }

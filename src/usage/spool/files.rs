@@ -14,13 +14,23 @@ use minicbor::Encode;
 use parking_lot::MutexGuard;
 
 use super::{
-    Inner, LEAST_SEGMENT, Mark, NONE, PASSES, STANDBY, SpoolError,
+    Current, Inner, LEAST_SEGMENT, Mark, NONE, PASSES, STANDBY, SpoolError,
+    said::Said,
     segment::{self, HEADER, MAX_RECORD, RECORD_HEADER, Segment},
 };
-use crate::model::usage::{Record, UsageEvent};
+use crate::model::usage::{Reader, Record, encode_place};
+
+/// A record as it is when it says everything itself.
+#[derive(Debug, Default)]
+pub(super) struct Payload {
+    bytes: Vec<u8>,
+    /// Where its terms begin. They end it.
+    terms: usize,
+}
 
 thread_local! {
-    static RECORD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Kept, because fresh memory is dear: the payload, and the record that is made of it.
+    static BUFFERS: RefCell<(Payload, Vec<u8>)> = RefCell::default();
     static THREAD: usize = {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         NEXT.fetch_add(1, Ordering::Relaxed)
@@ -50,9 +60,9 @@ impl Inner {
     }
 
     pub(super) fn append<E: Encode<()>>(&self, event: &Record<'_, E>) -> Result<(), SpoolError> {
-        let written = RECORD.with_borrow_mut(|record| {
-            self.frame(record, event);
-            self.write(record)
+        let written = BUFFERS.with_borrow_mut(|(payload, record)| {
+            self.encode(payload, event);
+            self.write(payload, record)
         });
         match written {
             Ok(()) => {
@@ -71,58 +81,60 @@ impl Inner {
         }
     }
 
-    pub(super) fn frame<E: Encode<()>>(&self, record: &mut Vec<u8>, event: &Record<'_, E>) {
-        segment::frame(record, |into| event.encode_into(into));
-        if size(record) > MAX_RECORD {
-            self.cut(record);
+    fn encode<E: Encode<()>>(&self, payload: &mut Payload, event: &Record<'_, E>) {
+        payload.write(event);
+        if payload.record_size() > MAX_RECORD {
+            self.cut(payload);
         }
     }
 
     /// Cuts the texts of a record that is too long. With all of them at the smaller limit, everything fits.
     #[cold]
-    fn cut(&self, record: &mut Vec<u8>) {
+    fn cut(&self, payload: &mut Payload) {
         self.cut_total.fetch_add(1, Ordering::Relaxed);
-        let long = std::mem::take(record);
-        let whole = Record::read(long.get(RECORD_HEADER..).unwrap_or_default());
+        let long = std::mem::take(&mut payload.bytes);
+        let whole = Record::read(&long);
         debug_assert!(whole.is_ok(), "what was just written is read: {whole:?}");
         if let Ok(whole) = whole {
             for limit in [1024, 512] {
-                segment::frame(record, |into| whole.cut(limit).encode_into(into));
-                if size(record) <= MAX_RECORD {
+                payload.write(&whole.cut(limit));
+                if payload.record_size() <= MAX_RECORD {
                     break;
                 }
             }
         }
     }
 
-    pub(super) fn write(&self, record: &[u8]) -> Result<(), SpoolError> {
+    fn write(&self, payload: &Payload, record: &mut Vec<u8>) -> Result<(), SpoolError> {
         let own = THREAD.with(|thread| thread.checked_rem(self.shards.len()).unwrap_or(0));
+        let has_room = |current: &Current| current.segment.room() >= payload.record_size();
         // Two failures are two different files' failures: the disk is gone.
         let mut failures = 0_u8;
         // Room was promised, so there is some. It may be in another shard's file, and may move while we look.
         for _ in 0..PASSES {
             for (distance, shard) in self.shards.iter().cycle().skip(own).take(self.shards.len()).enumerate() {
                 let mut current = shard.current.lock();
-                let has_room = current.as_ref().is_some_and(|segment| segment.room() >= size(record));
                 // Only for its own shard does a thread open another file.
-                if !has_room
+                if !current.as_ref().is_some_and(has_room)
                     && distance == 0
-                    && let Some(next) = self.next_segment()
-                    && let Some(full) = current.replace(next)
+                    && let Some(segment) = self.next_segment()
+                    && let Some(full) = current.replace(Current { segment, said: Said::default() })
                 {
-                    self.seal(&full);
+                    self.seal(&full.segment);
                 }
-                let Some(segment) = current.as_ref().filter(|segment| segment.room() >= size(record)) else { continue };
+                let Some(Current { segment, said }) = current.as_mut().filter(|current| has_room(current)) else {
+                    continue;
+                };
                 let before = slots_in(segment.room());
-                let Err(source) = segment.append(record) else {
+                let Err(source) = payload.append_to(segment, said, record) else {
                     self.slots.fetch_sub(before.saturating_sub(slots_in(segment.room())), Ordering::AcqRel);
                     shard.bytes.fetch_add(size(record), Ordering::Relaxed);
                     shard.appended.fetch_add(1, Ordering::SeqCst);
                     return Ok(());
                 };
                 let path = segment.path.clone();
-                if let Some(segment) = current.take() {
-                    self.seal(&segment);
+                if let Some(failed) = current.take() {
+                    self.seal(&failed.segment);
                 }
                 drop(current);
                 self.fail(&path, &source);
@@ -277,7 +289,8 @@ impl Inner {
             left = left.saturating_add(found.records);
             self.recovered_bytes.fetch_add(found.end.saturating_sub(found.start), Ordering::Relaxed);
             self.allocated.fetch_add(segment.length, Ordering::Relaxed);
-            let first = found.first.and_then(|payload| UsageEvent::decode(&payload).ok());
+            let payload_at = |place| segment.payload_at(place).ok().flatten();
+            let first = found.first.and_then(|first| Reader::default().read_in_file(&first, payload_at).ok());
             if let Some(event) = first {
                 let known = self.oldest_at_micros.load(Ordering::Relaxed);
                 let oldest = if known == NONE { event.at_micros } else { known.min(event.at_micros) };
@@ -358,6 +371,36 @@ impl Inner {
         // In this order: what is acknowledged was appended before.
         let acked = self.acked_total.load(Ordering::SeqCst);
         self.appended().saturating_add(self.recovered_total.load(Ordering::Relaxed)).saturating_sub(acked)
+    }
+}
+
+impl Payload {
+    fn write<E: Encode<()>>(&mut self, event: &Record<'_, E>) {
+        self.bytes.clear();
+        self.terms = event.encode_into(&mut self.bytes);
+    }
+
+    /// What it takes in a file at the most.
+    fn record_size(&self) -> u64 {
+        size(&self.bytes).saturating_add(size(&[0; RECORD_HEADER]))
+    }
+
+    /// Writes the record, made in `record`: without the terms, if the file says them already.
+    fn append_to(&self, segment: &Segment, said: &mut Said, record: &mut Vec<u8>) -> io::Result<()> {
+        let (own, terms) = self.bytes.split_at_checked(self.terms).unwrap_or((&self.bytes, &[]));
+        let known = said.place(terms);
+        segment::frame(record, |into| {
+            into.extend_from_slice(own);
+            match known {
+                Some(place) => encode_place(place, into),
+                None => into.extend_from_slice(terms),
+            }
+        });
+        let place = segment.append(record)?;
+        if known.is_none() {
+            said.remember(terms, place);
+        }
+        Ok(())
     }
 }
 

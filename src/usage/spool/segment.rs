@@ -132,9 +132,9 @@ impl Segment {
         self.length.saturating_sub(self.written.load(Ordering::Relaxed))
     }
 
-    /// Writes one record, with one system call at the most. Only the shard that owns the segment may call this, under
-    /// its lock.
-    pub fn append(&self, record: &[u8]) -> io::Result<()> {
+    /// Writes one record, with one system call at the most, and says where. Only the shard that owns the segment may call
+    /// this, under its lock.
+    pub fn append(&self, record: &[u8]) -> io::Result<u64> {
         let at = self.written.load(Ordering::Relaxed);
         match &*self.mapping.lock() {
             Some(mapping) => mapping.write(record, at)?,
@@ -143,7 +143,22 @@ impl Segment {
         self.records.fetch_add(1, Ordering::Relaxed);
         let end = at.saturating_add(u64::try_from(record.len()).unwrap_or(u64::MAX));
         self.written.store(end, Ordering::Release);
-        Ok(())
+        Ok(at)
+    }
+
+    /// The payload of the record that begins at a place. None: no whole, unharmed record begins there.
+    pub fn payload_at(&self, place: u64) -> io::Result<Option<Vec<u8>>> {
+        let read = |length: usize| {
+            let mut bytes = vec![0; length];
+            match self.file.read_exact_at(&mut bytes, place) {
+                Ok(()) => Ok(Some(bytes)),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let Some(size) = read(RECORD_HEADER)?.as_deref().and_then(size_of) else { return Ok(None) };
+        let record = read(size.saturating_add(RECORD_HEADER))?;
+        Ok(record.as_deref().and_then(next_record).map(|(payload, _)| payload.to_vec()))
     }
 
     /// Gives up to `max` payloads after `from` to `each`, and says where the last one ends and how many they were. What
@@ -321,14 +336,18 @@ pub fn sequence_of(path: &Path) -> Option<u64> {
 
 /// The first record and what follows it. None: no whole, unharmed record begins here.
 fn next_record(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let size = size_of(bytes)?;
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (expected, rest) = rest.split_first_chunk::<4>()?;
-    let size = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    if size == 0 || size > MAX_PAYLOAD {
-        return None;
-    }
     let (payload, rest) = rest.split_at_checked(size)?;
     (checksum(*length, payload) == u32::from_le_bytes(*expected)).then_some((payload, rest))
+}
+
+/// The size of a first record's payload. None: no record begins here.
+fn size_of(bytes: &[u8]) -> Option<usize> {
+    let length = bytes.first_chunk::<4>()?;
+    let size = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    (1..=MAX_PAYLOAD).contains(&size).then_some(size)
 }
 
 /// The length is included, so that no damaged length finds a matching payload.
