@@ -41,7 +41,7 @@ use self::{
     answer::{announces_credits, content_length, has_no_body, reported},
     context::{Context, Metered, NormalTarget},
     credentials::Caller,
-    headers::{Authorization as Passed, Told},
+    headers::{Answered, Authorization as Passed, Told},
     held_body::Stop,
     local::Local,
     outcome::{answered_with, failure_of, write_line},
@@ -365,12 +365,15 @@ impl ProxyHttp for Gateway {
         let request = session.req_header();
         ctx.answer.remaining = content_length(&response.headers);
         let ends_here = has_no_body(&request.method, response, ctx.answer.remaining);
-        headers::to_client(response, route.config.hide_credits_header);
+        let mut id = [0; 36];
+        let answered = Answered {
+            request_id: ctx.meter.is_some().then(|| ctx.id_text(&mut id)),
+            hide_credits: route.config.hide_credits_header,
+            preserve_case: route.config.preserve_header_case,
+        };
+        headers::to_client(response, &answered)?;
         if let Some(cors) = &route.config.cors {
             cors::expose_to_pages(response, request, cors)?;
-        }
-        if ctx.meter.is_some() {
-            response.insert_header("X-Request-Id", ctx.id_text(&mut [0; 36]))?;
         }
         if ends_here {
             self.settle(ctx, request.method.as_str(), status)?;

@@ -60,8 +60,9 @@ pub struct Route {
     pub forward: bool,
     /// `preserve_host`: pass the client's `Host` on. Default true; always false where the token names the upstream.
     pub preserve_host: bool,
-    /// `preserve_header_case`: field names go to an HTTP/1.1 upstream as the client spelled them, and ours as the replaced
-    /// systems did. Otherwise they go in lower case, as to an HTTP/2 one. Default true with their `compatibility`, else false.
+    /// `preserve_header_case`: over HTTP/1.1, names of fields go on as client and upstream spelled them, and ours as the
+    /// replaced systems did. Otherwise most go in lower case, as over HTTP/2. Default true with their `compatibility`, else
+    /// false.
     pub preserve_header_case: bool,
 }
 

@@ -43,6 +43,15 @@ pub struct Told<'a> {
     pub preserve_case: bool,
 }
 
+impl Told<'_> {
+    /// How many fields are set, or a few more. With that known a map grows once.
+    fn fields(&self) -> usize {
+        const ALWAYS: usize = 5;
+        let few = |said: bool, fields| if said { fields } else { 0 };
+        ALWAYS + few(self.identity.is_some(), 3) + few(self.hotkey.is_some(), 1) + few(self.access_token.is_some(), 4)
+    }
+}
+
 /// What becomes of the client's `Authorization`.
 pub enum Authorization<'a> {
     /// It stays: the route asks for no credential, so it is the upstream's to read.
@@ -109,7 +118,7 @@ const PROXIES: [&str; 7] = [
 const CERTIFICATE: [&str; 2] = ["client-cert", "client-cert-chain"];
 const CERTIFICATE_FAMILY: &str = "x-client-cert";
 
-/// The fields of a request.
+/// The fields of a request or an answer.
 trait Fields {
     fn map(&self) -> &HeaderMap;
     /// Sets a field, and takes the place of all that had its name.
@@ -117,20 +126,26 @@ trait Fields {
     fn remove(&mut self, name: &HeaderName);
 }
 
-/// With the spelling of their names, in a second map beside the first.
-impl Fields for RequestHeader {
-    fn map(&self) -> &HeaderMap {
-        &self.headers
-    }
+macro_rules! fields_with_their_spelling {
+    ($($header:ty),*) => {$(
+        /// With the spelling of their names, in a second map beside the first.
+        impl Fields for $header {
+            fn map(&self) -> &HeaderMap {
+                &self.headers
+            }
 
-    fn set(&mut self, field: &'static Field, value: HeaderValue) -> Result<()> {
-        self.insert_header(field.spelled, value)
-    }
+            fn set(&mut self, field: &'static Field, value: HeaderValue) -> Result<()> {
+                self.insert_header(field.spelled, value)
+            }
 
-    fn remove(&mut self, name: &HeaderName) {
-        self.remove_header(name);
-    }
+            fn remove(&mut self, name: &HeaderName) {
+                self.remove_header(name);
+            }
+        }
+    )*};
 }
+
+fields_with_their_spelling!(RequestHeader, ResponseHeader);
 
 /// In lower case. Setting one costs a quarter.
 impl Fields for HeaderMap {
@@ -165,6 +180,7 @@ pub fn to_upstream(request: &mut RequestHeader, told: &Told<'_>) -> Result<()> {
     }
     let (nothing, ()) = http::Request::new(()).into_parts();
     let mut parts = http::request::Parts::from(std::mem::replace(request, nothing.into()));
+    parts.headers.reserve(told.fields());
     change(&mut parts.headers, told, host)?;
     *request = parts.into();
     Ok(())
@@ -296,17 +312,51 @@ const NOT_FOR_CLIENTS: [&str; 9] = [
     "proxy-connection",
 ];
 
-/// Keeps what is internal from the client.
-pub fn to_client(response: &mut ResponseHeader, hide_credits: bool) {
+/// What the client is told with an answer.
+pub struct Answered<'a> {
+    /// `X-Request-Id`. None: it need not know.
+    pub request_id: Option<&'a str>,
+    /// Whether `NVMCreditsConsumed` is kept from it.
+    pub hide_credits: bool,
+    /// As [`Told::preserve_case`].
+    pub preserve_case: bool,
+}
+
+/// Makes the upstream's answer into ours: what is internal is kept from the client.
+///
+/// # Errors
+/// When a value cannot stand in a header, which is a mistake of ours.
+pub fn to_client(response: &mut ResponseHeader, answered: &Answered<'_>) -> Result<()> {
+    if answered.preserve_case {
+        return change_answer(response, answered);
+    }
+    // Nothing else of it is lost on the way.
+    let reason = response.get_reason_phrase().filter(|reason| Some(*reason) != response.status.canonical_reason());
+    let reason = reason.map(ToOwned::to_owned);
+    let (nothing, ()) = http::Response::new(()).into_parts();
+    let mut parts = http::response::Parts::from(std::mem::replace(response, nothing.into()));
+    change_answer(&mut parts.headers, answered)?;
+    *response = parts.into();
+    if reason.is_some() {
+        response.set_reason_phrase(reason.as_deref())?;
+    }
+    Ok(())
+}
+
+fn change_answer(fields: &mut impl Fields, answered: &Answered<'_>) -> Result<()> {
     let internal = |name: &HeaderName| {
         matches!(name.as_str().as_bytes().first(), Some(b'x' | b'p')) && NOT_FOR_CLIENTS.contains(&name.as_str())
     };
     loop {
-        let Some(name) = response.headers.keys().find(|name| internal(name)).cloned() else { break };
-        response.remove_header(&name);
+        let Some(name) = fields.map().keys().find(|name| internal(name)).cloned() else { break };
+        fields.remove(&name);
     }
-    if hide_credits {
-        response.remove_header(&CREDITS_CONSUMED);
+    if answered.hide_credits {
+        fields.remove(&CREDITS_CONSUMED);
+    }
+    match answered.request_id {
+        Some(id) => fields.set(&REQUEST_ID, value(id.into())?),
+        None => Ok(()),
     }
 }
 
@@ -452,6 +502,38 @@ mod tests {
         to_upstream(&mut request, &Told { preserve_case: false, ..told(&secret, false) }).unwrap();
         let stayed = (request.method.as_str(), request.raw_path(), request.version);
         assert_eq!(stayed, ("PATCH", &b"/a?b=c"[..], http::Version::HTTP_2));
+    }
+
+    #[test]
+    fn an_answer_stays_what_it_is_but_for_what_is_internal() {
+        for preserve_case in [true, false] {
+            let mut response = ResponseHeader::build(299, None).unwrap();
+            response.set_reason_phrase(Some("Rather Good")).unwrap();
+            response.set_version(http::Version::HTTP_11);
+            for (name, value) in [
+                ("ETag", "1"),
+                ("X-Accel-Redirect", "/secret"),
+                ("Set-Cookie", "a"),
+                ("Set-Cookie", "b"),
+                ("X-Request-Id", "theirs"),
+            ] {
+                response.append_header(name, value).unwrap();
+            }
+            response.append_header("NVMCreditsConsumed", "7").unwrap();
+            to_client(&mut response, &Answered { request_id: Some("ours"), hide_credits: true, preserve_case })
+                .unwrap();
+            assert_eq!(response.has_case(), preserve_case);
+            let stayed = (response.status.as_u16(), response.get_reason_phrase(), response.version);
+            assert_eq!(stayed, (299, Some("Rather Good"), http::Version::HTTP_11));
+            let mut wire = Vec::new();
+            response.header_to_h1_wire(&mut wire);
+            let wire = String::from_utf8(wire).unwrap();
+            let etag = if preserve_case { "ETag: 1" } else { "etag: 1" };
+            let id = if preserve_case { "X-Request-Id: ours" } else { "x-request-id: ours" };
+            let mut lines: Vec<_> = wire.lines().collect();
+            lines.sort_by_key(|line| line.split_once(':').map(|(name, _)| name.to_lowercase()));
+            assert_eq!(lines, [etag, "Set-Cookie: a", "Set-Cookie: b", id]);
+        }
     }
 
     #[test]
