@@ -19,8 +19,9 @@
 mod account;
 mod books;
 
-use std::{collections::HashMap, hash::BuildHasher, sync::Arc, time::Instant};
+use std::{hash::BuildHasher, sync::Arc, time::Instant};
 
+use hashbrown::HashTable;
 use parking_lot::RwLock;
 use quick_cache::DefaultHashBuilder;
 use tokio::runtime::Handle;
@@ -63,7 +64,7 @@ const SHARDS: usize = 64;
 
 /// Accounts whose keys hash alike. Read by requests, written when a holder is new. The hash is seeded and quick rather than
 /// hard to foresee: only who holds a genuine token adds a key.
-type Shard = RwLock<HashMap<AccountKey, Arc<Account>, DefaultHashBuilder>>;
+type Shard = RwLock<HashTable<Arc<Account>>>;
 
 /// All accounts that have been asked for lately.
 pub struct Ledger {
@@ -132,7 +133,8 @@ impl Ledger {
 
     /// The writer has committed this charge to the store.
     pub fn settled(&self, key: &AccountKey, amount: Credits) {
-        if let Some(account) = self.shard(key).read().get(key) {
+        let hash = self.hasher.hash_one(key);
+        if let Some(account) = self.shard(hash).read().find(hash, |account| account.key() == key) {
             account.settled(amount);
         }
     }
@@ -143,8 +145,7 @@ impl Ledger {
         for shard in &self.shards {
             let mut accounts = shard.write();
             if accounts.len() > allowed {
-                accounts
-                    .retain(|_, account| Arc::strong_count(account) > 1 || !account.is_idle(self.options.stale_for));
+                accounts.retain(|account| Arc::strong_count(account) > 1 || !account.is_idle(self.options.stale_for));
             }
         }
     }
@@ -161,18 +162,23 @@ impl Ledger {
         self.len() == 0
     }
 
-    fn shard(&self, key: &AccountKey) -> &Shard {
-        let index = usize::try_from(self.hasher.hash_one(key) >> 32).unwrap_or(0) % SHARDS;
+    fn shard(&self, hash: u64) -> &Shard {
+        // The table in it goes by the lowest and the highest bits.
+        let index = usize::try_from(hash >> 32).unwrap_or(0) % SHARDS;
         #[expect(clippy::indexing_slicing, reason = "a remainder of the number of shards")]
         &self.shards[index]
     }
 
     fn account(&self, key: AccountKey) -> Arc<Account> {
-        let shard = self.shard(&key);
-        if let Some(account) = shard.read().get(&key) {
+        let hash = self.hasher.hash_one(key);
+        let same = |account: &Arc<Account>| *account.key() == key;
+        let shard = self.shard(hash);
+        if let Some(account) = shard.read().find(hash, same) {
             return Arc::clone(account);
         }
-        Arc::clone(shard.write().entry(key).or_insert_with(|| Arc::new(Account::new(key))))
+        let mut accounts = shard.write();
+        let account = accounts.entry(hash, same, |account| self.hasher.hash_one(account.key()));
+        Arc::clone(account.or_insert_with(|| Arc::new(Account::new(key))).get())
     }
 
     /// Starts a question unless one is under way; the receiver ends when it is answered. None: one has just failed.

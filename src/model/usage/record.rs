@@ -56,7 +56,7 @@ pub struct Record<'a, E = &'a str, T = TermsRecord<'a>> {
 }
 
 /// The fields of [`Terms`], which says what they mean, likewise.
-#[derive(Clone, Copy, Debug, Encode, Decode)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
 #[expect(missing_docs, reason = "as in Terms")]
 pub struct TermsRecord<'a> {
     #[n(0)]
@@ -210,15 +210,35 @@ impl<C> Encode<C> for Later {
 }
 
 impl<E: Encode<()>> Record<'_, E> {
-    /// Appends the record. Its terms are the last of it, and begin at the length that this returns: a place may be put there
-    /// instead, as [`encode_place`] writes it.
-    pub fn encode_into(&self, to: &mut Vec<u8>) -> usize {
+    /// Appends the record.
+    pub fn encode_into(&self, to: &mut Vec<u8>) {
+        self.encode_own(to);
+        self.terms.encode_into(to);
+    }
+
+    /// Appends the record without its terms, which are the last of it: [`TermsRecord::encode_into`] or [`encode_place`] makes
+    /// it whole.
+    pub fn encode_own(&self, to: &mut Vec<u8>) {
         write(&self.with(&self.endpoint, Later), to);
-        let terms = to.len();
-        write(&self.terms, to);
-        terms
     }
 }
+
+impl TermsRecord<'_> {
+    /// Appends them.
+    pub fn encode_into(&self, to: &mut Vec<u8>) {
+        write(self, to);
+    }
+
+    /// The most bytes that [`Self::encode_into`] may append.
+    #[must_use]
+    pub fn most_bytes(&self) -> usize {
+        let texts = [self.route, self.listener.unwrap_or_default(), self.user_id, self.owner];
+        texts.iter().fold(BESIDES_TEXTS, |bytes, text| bytes.saturating_add(text.len()))
+    }
+}
+
+/// The head of an array; service, plan, holder and contract; heads of four texts.
+const BESIDES_TEXTS: usize = 9 + (2 + 32) * 2 + (1 + 20) * 2 + 9 * 4;
 
 /// Appends where in its file a record says the terms: what [`Reader::read_in_file`] hands to its `payload_at`.
 pub fn encode_place(place: u64, to: &mut Vec<u8>) {
@@ -280,8 +300,7 @@ pub struct Reader {
 /// What events before said.
 #[derive(Debug, Default)]
 struct Kept {
-    /// The last one.
-    endpoint: Option<Arc<str>>,
+    endpoint: KeptText,
     terms: KeptTerms,
     /// In a file: those of records by the places of these.
     places: HashMap<u64, Arc<Terms>, DefaultHashBuilder>,
@@ -294,6 +313,13 @@ struct Kept {
 struct Before {
     endpoints: Vec<Arc<str>>,
     terms: Vec<Arc<Terms>>,
+}
+
+/// The last text, and how it was written.
+#[derive(Debug, Default)]
+struct KeptText {
+    written: Vec<u8>,
+    text: Option<Arc<str>>,
 }
 
 /// Terms by how they were written, and the last ones: neighbours often have the same, and many holders take turns.
@@ -414,7 +440,7 @@ impl<'b> Decode<'b, Kept> for OwnEndpoint {
         {
             return Ok(Self(said));
         }
-        let endpoint = shared(&mut kept.endpoint, decoder.str()?);
+        let endpoint = kept.endpoint.read(decoder)?;
         if let Some(before) = &mut kept.before {
             before.endpoints.push(Arc::clone(&endpoint));
         }
@@ -459,18 +485,44 @@ impl<'b> Decode<'b, Kept> for OwnTerms {
     }
 }
 
+impl KeptText {
+    /// The text that stands here.
+    fn read(&mut self, decoder: &mut Decoder<'_>) -> Result<Arc<str>, decode::Error> {
+        if let Some(text) = &self.text
+            && skip_same(decoder, &self.written)
+        {
+            return Ok(Arc::clone(text));
+        }
+        let start = decoder.position();
+        let text: Arc<str> = decoder.str()?.into();
+        self.written.clear();
+        self.written.extend_from_slice(decoder.input().get(start..decoder.position()).unwrap_or_default());
+        self.text = Some(Arc::clone(&text));
+        Ok(text)
+    }
+}
+
+/// Goes past an item if it is written so.
+fn skip_same(decoder: &mut Decoder<'_>, written: &[u8]) -> bool {
+    let start = decoder.position();
+    // No CBOR item is the beginning of another, so this is the same.
+    let same = decoder.input().get(start..).is_some_and(|rest| rest.starts_with(written));
+    if same {
+        decoder.set_position(start.saturating_add(written.len()));
+    }
+    same
+}
+
 impl KeptTerms {
     /// The terms that stand here.
     fn read(&mut self, decoder: &mut Decoder<'_>) -> Result<Arc<Terms>, decode::Error> {
-        let start = decoder.position();
-        let rest = decoder.input().get(start..).unwrap_or_default();
-        // No CBOR item is the beginning of another, so these are the same terms.
         if let Some((written, terms)) = &self.last
-            && rest.starts_with(written)
+            && skip_same(decoder, written)
         {
-            decoder.set_position(start.saturating_add(written.len()));
             return Ok(Arc::clone(terms));
         }
+        let start = decoder.position();
+        let rest = decoder.input().get(start..).unwrap_or_default();
         decoder.skip()?;
         let written = rest.get(..decoder.position().saturating_sub(start)).unwrap_or_default();
         let (written, terms) = if let Some((written, terms)) = self.all.get_key_value(written) {

@@ -18,19 +18,11 @@ use super::{
     said::Said,
     segment::{self, HEADER, MAX_RECORD, RECORD_HEADER, Segment},
 };
-use crate::model::usage::{Reader, Record, encode_place};
-
-/// A record as it is when it says everything itself.
-#[derive(Debug, Default)]
-pub(super) struct Payload {
-    bytes: Vec<u8>,
-    /// Where its terms begin. They end it.
-    terms: usize,
-}
+use crate::model::usage::{Reader, Record, TermsRecord, encode_place};
 
 thread_local! {
-    /// Kept, because fresh memory is dear: the payload, and the record that is made of it.
-    static BUFFERS: RefCell<(Payload, Vec<u8>)> = RefCell::default();
+    /// Kept, because fresh memory is dear: a record without its terms, and all of it as it goes into a file.
+    static BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
     static THREAD: usize = {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         NEXT.fetch_add(1, Ordering::Relaxed)
@@ -60,9 +52,15 @@ impl Inner {
     }
 
     pub(super) fn append<E: Encode<()>>(&self, event: &Record<'_, E>) -> Result<(), SpoolError> {
-        let written = BUFFERS.with_borrow_mut(|(payload, record)| {
-            self.encode(payload, event);
-            self.write(payload, record)
+        let written = BUFFERS.with_borrow_mut(|(own, record)| {
+            own.clear();
+            event.encode_own(own);
+            let most = RECORD_HEADER.saturating_add(own.len()).saturating_add(event.terms.most_bytes());
+            if u64::try_from(most).is_ok_and(|most| most <= MAX_RECORD) {
+                self.write(own, &event.terms, record)
+            } else {
+                self.write_long(event, record)
+            }
         });
         match written {
             Ok(()) => {
@@ -81,38 +79,41 @@ impl Inner {
         }
     }
 
-    fn encode<E: Encode<()>>(&self, payload: &mut Payload, event: &Record<'_, E>) {
-        payload.write(event);
-        if payload.record_size() > MAX_RECORD {
-            self.cut(payload);
-        }
-    }
-
-    /// Cuts the texts of a record that is too long. With all of them at the smaller limit, everything fits.
+    /// Writes a record that may be too long, and then with its texts cut. With all of them at the smaller limit, everything
+    /// fits.
     #[cold]
-    fn cut(&self, payload: &mut Payload) {
-        self.cut_total.fetch_add(1, Ordering::Relaxed);
-        let long = std::mem::take(&mut payload.bytes);
-        let whole = Record::read(&long);
-        debug_assert!(whole.is_ok(), "what was just written is read: {whole:?}");
-        if let Ok(whole) = whole {
-            for limit in [1024, 512] {
-                payload.write(&whole.cut(limit));
-                if payload.record_size() <= MAX_RECORD {
-                    break;
-                }
+    fn write_long<E: Encode<()>>(&self, event: &Record<'_, E>, record: &mut Vec<u8>) -> Result<(), SpoolError> {
+        let (mut long, mut own) = (Vec::new(), Vec::new());
+        event.encode_into(&mut long);
+        let whole = Record::read(&long).map_err(|error| {
+            debug_assert!(false, "what was just written is read: {error}");
+            SpoolError::Broken
+        })?;
+        let (mut fitting, mut cut) = (whole, false);
+        for limit in [1024, 512] {
+            segment::frame(record, |into| fitting.encode_into(into));
+            if size(record) <= MAX_RECORD {
+                break;
             }
+            (fitting, cut) = (whole.cut(limit), true);
         }
+        if cut {
+            self.cut_total.fetch_add(1, Ordering::Relaxed);
+        }
+        fitting.encode_own(&mut own);
+        self.write(&own, &fitting.terms, record)
     }
 
-    fn write(&self, payload: &Payload, record: &mut Vec<u8>) -> Result<(), SpoolError> {
-        let own = THREAD.with(|thread| thread.checked_rem(self.shards.len()).unwrap_or(0));
-        let has_room = |current: &Current| current.segment.room() >= payload.record_size();
+    /// Writes the record of which these are the fields before its terms, made in `record`.
+    fn write(&self, own: &[u8], terms: &TermsRecord<'_>, record: &mut Vec<u8>) -> Result<(), SpoolError> {
+        let first = THREAD.with(|thread| thread.checked_rem(self.shards.len()).unwrap_or(0));
+        // For the longest, as it was promised.
+        let has_room = |current: &Current| current.segment.room() >= MAX_RECORD;
         // Two failures are two different files' failures: the disk is gone.
         let mut failures = 0_u8;
         // Room was promised, so there is some. It may be in another shard's file, and may move while we look.
         for _ in 0..PASSES {
-            for (distance, shard) in self.shards.iter().cycle().skip(own).take(self.shards.len()).enumerate() {
+            for (distance, shard) in self.shards.iter().cycle().skip(first).take(self.shards.len()).enumerate() {
                 let mut current = shard.current.lock();
                 // Only for its own shard does a thread open another file.
                 if !current.as_ref().is_some_and(has_room)
@@ -126,7 +127,20 @@ impl Inner {
                     continue;
                 };
                 let before = slots_in(segment.room());
-                let Err(source) = payload.append_to(segment, said, record) else {
+                let known = said.place(terms);
+                segment::frame(record, |into| {
+                    into.extend_from_slice(own);
+                    match known {
+                        Some(place) => encode_place(place, into),
+                        None => terms.encode_into(into),
+                    }
+                });
+                let appended = segment.append(record).map(|place| {
+                    if known.is_none() {
+                        said.remember(terms, place);
+                    }
+                });
+                let Err(source) = appended else {
                     self.slots.fetch_sub(before.saturating_sub(slots_in(segment.room())), Ordering::AcqRel);
                     shard.bytes.fetch_add(size(record), Ordering::Relaxed);
                     shard.appended.fetch_add(1, Ordering::SeqCst);
@@ -371,36 +385,6 @@ impl Inner {
         // In this order: what is acknowledged was appended before.
         let acked = self.acked_total.load(Ordering::SeqCst);
         self.appended().saturating_add(self.recovered_total.load(Ordering::Relaxed)).saturating_sub(acked)
-    }
-}
-
-impl Payload {
-    fn write<E: Encode<()>>(&mut self, event: &Record<'_, E>) {
-        self.bytes.clear();
-        self.terms = event.encode_into(&mut self.bytes);
-    }
-
-    /// What it takes in a file at the most.
-    fn record_size(&self) -> u64 {
-        size(&self.bytes).saturating_add(size(&[0; RECORD_HEADER]))
-    }
-
-    /// Writes the record, made in `record`: without the terms, if the file says them already.
-    fn append_to(&self, segment: &Segment, said: &mut Said, record: &mut Vec<u8>) -> io::Result<()> {
-        let (own, terms) = self.bytes.split_at_checked(self.terms).unwrap_or((&self.bytes, &[]));
-        let known = said.place(terms);
-        segment::frame(record, |into| {
-            into.extend_from_slice(own);
-            match known {
-                Some(place) => encode_place(place, into),
-                None => into.extend_from_slice(terms),
-            }
-        });
-        let place = segment.append(record)?;
-        if known.is_none() {
-            said.remember(terms, place);
-        }
-        Ok(())
     }
 }
 
