@@ -228,17 +228,7 @@ impl TermsRecord<'_> {
     pub fn encode_into(&self, to: &mut Vec<u8>) {
         write(self, to);
     }
-
-    /// The most bytes that [`Self::encode_into`] may append.
-    #[must_use]
-    pub fn most_bytes(&self) -> usize {
-        let texts = [self.route, self.listener.unwrap_or_default(), self.user_id, self.owner];
-        texts.iter().fold(BESIDES_TEXTS, |bytes, text| bytes.saturating_add(text.len()))
-    }
 }
-
-/// The head of an array; service, plan, holder and contract; heads of four texts.
-const BESIDES_TEXTS: usize = 9 + (2 + 32) * 2 + (1 + 20) * 2 + 9 * 4;
 
 /// Appends where in its file a record says the terms: what [`Reader::read_in_file`] hands to its `payload_at`.
 pub fn encode_place(place: u64, to: &mut Vec<u8>) {

@@ -16,13 +16,13 @@ use parking_lot::MutexGuard;
 use super::{
     Current, Inner, LEAST_SEGMENT, Mark, NONE, PASSES, STANDBY, SpoolError,
     said::Said,
-    segment::{self, HEADER, MAX_RECORD, RECORD_HEADER, Segment},
+    segment::{self, HEADER, MAX_RECORD, Segment},
 };
-use crate::model::usage::{Reader, Record, TermsRecord, encode_place};
+use crate::model::usage::{Reader, Record, encode_place};
 
 thread_local! {
-    /// Kept, because fresh memory is dear: a record without its terms, and all of it as it goes into a file.
-    static BUFFERS: RefCell<(Vec<u8>, Vec<u8>)> = const { RefCell::new((Vec::new(), Vec::new())) };
+    /// A record as it goes into a file. Kept, because fresh memory is dear.
+    static RECORD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static THREAD: usize = {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         NEXT.fetch_add(1, Ordering::Relaxed)
@@ -52,16 +52,7 @@ impl Inner {
     }
 
     pub(super) fn append<E: Encode<()>>(&self, event: &Record<'_, E>) -> Result<(), SpoolError> {
-        let written = BUFFERS.with_borrow_mut(|(own, record)| {
-            own.clear();
-            event.encode_own(own);
-            let most = RECORD_HEADER.saturating_add(own.len()).saturating_add(event.terms.most_bytes());
-            if u64::try_from(most).is_ok_and(|most| most <= MAX_RECORD) {
-                self.write(own, &event.terms, record)
-            } else {
-                self.write_long(event, record)
-            }
-        });
+        let written = RECORD.with_borrow_mut(|record| self.write(event, record));
         match written {
             Ok(()) => {
                 if self.oldest_at_micros.load(Ordering::Relaxed) == NONE {
@@ -79,33 +70,8 @@ impl Inner {
         }
     }
 
-    /// Writes a record that may be too long, and then with its texts cut. With all of them at the smaller limit, everything
-    /// fits.
-    #[cold]
-    fn write_long<E: Encode<()>>(&self, event: &Record<'_, E>, record: &mut Vec<u8>) -> Result<(), SpoolError> {
-        let (mut long, mut own) = (Vec::new(), Vec::new());
-        event.encode_into(&mut long);
-        let whole = Record::read(&long).map_err(|error| {
-            debug_assert!(false, "what was just written is read: {error}");
-            SpoolError::Broken
-        })?;
-        let (mut fitting, mut cut) = (whole, false);
-        for limit in [1024, 512] {
-            segment::frame(record, |into| fitting.encode_into(into));
-            if size(record) <= MAX_RECORD {
-                break;
-            }
-            (fitting, cut) = (whole.cut(limit), true);
-        }
-        if cut {
-            self.cut_total.fetch_add(1, Ordering::Relaxed);
-        }
-        fitting.encode_own(&mut own);
-        self.write(&own, &fitting.terms, record)
-    }
-
-    /// Writes the record of which these are the fields before its terms, made in `record`.
-    fn write(&self, own: &[u8], terms: &TermsRecord<'_>, record: &mut Vec<u8>) -> Result<(), SpoolError> {
+    /// Writes an event, of which the record is made in `record`.
+    fn write<E: Encode<()>>(&self, event: &Record<'_, E>, record: &mut Vec<u8>) -> Result<(), SpoolError> {
         let first = THREAD.with(|thread| thread.checked_rem(self.shards.len()).unwrap_or(0));
         // For the longest, as it was promised.
         let has_room = |current: &Current| current.segment.room() >= MAX_RECORD;
@@ -127,23 +93,22 @@ impl Inner {
                     continue;
                 };
                 let before = slots_in(segment.room());
-                let known = said.place(terms);
-                segment::frame(record, |into| {
-                    into.extend_from_slice(own);
-                    match known {
-                        Some(place) => encode_place(place, into),
-                        None => terms.encode_into(into),
-                    }
-                });
-                let appended = segment.append(record).map(|place| {
-                    if known.is_none() {
-                        said.remember(terms, place);
+                let writing = segment.writing();
+                writing.prepare();
+                let said_at = said.place(&event.terms);
+                let cut = make(record, event, said_at);
+                let appended = writing.append(record).map(|place| {
+                    if said_at.is_none() && !cut {
+                        said.remember(&event.terms, place);
                     }
                 });
                 let Err(source) = appended else {
                     self.slots.fetch_sub(before.saturating_sub(slots_in(segment.room())), Ordering::AcqRel);
                     shard.bytes.fetch_add(size(record), Ordering::Relaxed);
                     shard.appended.fetch_add(1, Ordering::SeqCst);
+                    if cut {
+                        self.cut_total.fetch_add(1, Ordering::Relaxed);
+                    }
                     return Ok(());
                 };
                 let path = segment.path.clone();
@@ -385,6 +350,39 @@ impl Inner {
         // In this order: what is acknowledged was appended before.
         let acked = self.acked_total.load(Ordering::SeqCst);
         self.appended().saturating_add(self.recovered_total.load(Ordering::Relaxed)).saturating_sub(acked)
+    }
+}
+
+/// Makes the record of an event, of which the file says the terms at that place if it does. Says whether its texts were cut.
+fn make<E: Encode<()>>(record: &mut Vec<u8>, event: &Record<'_, E>, said_at: Option<u64>) -> bool {
+    segment::frame(record, |into| {
+        event.encode_own(into);
+        match said_at {
+            Some(place) => encode_place(place, into),
+            None => event.terms.encode_into(into),
+        }
+    });
+    let too_long = size(record) > MAX_RECORD;
+    if too_long {
+        cut(record, event);
+    }
+    too_long
+}
+
+/// Makes the record of an event that is too long with its texts cut. With all of them at the smaller limit, everything fits.
+#[cold]
+fn cut<E: Encode<()>>(record: &mut Vec<u8>, event: &Record<'_, E>) {
+    let mut long = Vec::new();
+    event.encode_into(&mut long);
+    let whole = Record::read(&long);
+    debug_assert!(whole.is_ok(), "what was just written is read: {whole:?}");
+    if let Ok(whole) = whole {
+        for limit in [1024, 512] {
+            segment::frame(record, |into| whole.cut(limit).encode_into(into));
+            if size(record) <= MAX_RECORD {
+                break;
+            }
+        }
     }
 }
 

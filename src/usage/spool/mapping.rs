@@ -13,6 +13,11 @@ pub struct Mapping(MmapRegion);
 /// a signal and not an error.
 const KEEP_THEIR_PROMISE: [i64; 3] = [0xEF53, 0x5846_5342, 0x0102_1994];
 
+/// The least page of the architectures we know, in bytes.
+const PAGE: u64 = 4096;
+/// What a processor fetches at once, in bytes.
+const LINE: u64 = 64;
+
 impl Mapping {
     /// Maps the first `length` bytes of a file, all of them allocated. None: what is written to it had better be written
     /// with a system call.
@@ -23,6 +28,22 @@ impl Mapping {
         }
         let offset = FileOffset::from_arc(Arc::clone(file), 0);
         MmapRegion::from_file(offset, usize::try_from(length).ok()?).ok().map(Self)
+    }
+
+    /// Looks at the bytes that will be written next, so that nobody waits for them then: many other things have gone through
+    /// the cache since the last time.
+    pub fn fetch(&self, at: u64) {
+        let within = at % PAGE;
+        // A page that has not been written to yet would be faulted in twice, for reading and for writing.
+        if within == 0 {
+            return;
+        }
+        for line in [0, LINE].into_iter().filter(|line| within.saturating_add(*line) < PAGE) {
+            let place = usize::try_from(at.saturating_add(line)).unwrap_or(usize::MAX);
+            if let Ok(byte) = self.0.get_ref::<u8>(place) {
+                byte.load();
+            }
+        }
     }
 
     /// Copies bytes to an offset.

@@ -20,7 +20,7 @@ use std::{
     },
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::fs::FallocateFlags;
 
 use super::mapping::Mapping;
@@ -132,18 +132,9 @@ impl Segment {
         self.length.saturating_sub(self.written.load(Ordering::Relaxed))
     }
 
-    /// Writes one record, with one system call at the most, and says where. Only the shard that owns the segment may call
-    /// this, under its lock.
-    pub fn append(&self, record: &[u8]) -> io::Result<u64> {
-        let at = self.written.load(Ordering::Relaxed);
-        match &*self.mapping.lock() {
-            Some(mapping) => mapping.write(record, at)?,
-            None => self.file.write_all_at(record, at)?,
-        }
-        self.records.fetch_add(1, Ordering::Relaxed);
-        let end = at.saturating_add(u64::try_from(record.len()).unwrap_or(u64::MAX));
-        self.written.store(end, Ordering::Release);
-        Ok(at)
+    /// The end of the file, to write to. Only for the shard that owns the segment, under its lock.
+    pub fn writing(&self) -> Writing<'_> {
+        Writing { segment: self, at: self.written.load(Ordering::Relaxed), mapping: self.mapping.lock() }
     }
 
     /// The payload of the record that begins at a place. None: no whole, unharmed record begins there.
@@ -234,6 +225,36 @@ impl Segment {
         } else {
             std::fs::remove_file(&self.path)
         }
+    }
+}
+
+/// The end of a file that is written to.
+pub struct Writing<'s> {
+    segment: &'s Segment,
+    at: u64,
+    mapping: MutexGuard<'s, Option<Mapping>>,
+}
+
+impl Writing<'_> {
+    /// Fetches the place where the record will go into the processor's cache, while it is made. Without waiting: nothing here
+    /// depends on what stands there, and no lock is taken or left before [`Self::append`].
+    pub fn prepare(&self) {
+        if let Some(mapping) = &*self.mapping {
+            mapping.fetch(self.at);
+        }
+    }
+
+    /// Writes one record, with one system call at the most, and says where.
+    pub fn append(self, record: &[u8]) -> io::Result<u64> {
+        let Self { segment, at, mapping } = self;
+        match &*mapping {
+            Some(mapping) => mapping.write(record, at)?,
+            None => segment.file.write_all_at(record, at)?,
+        }
+        segment.records.fetch_add(1, Ordering::Relaxed);
+        let end = at.saturating_add(u64::try_from(record.len()).unwrap_or(u64::MAX));
+        segment.written.store(end, Ordering::Release);
+        Ok(at)
     }
 }
 
@@ -489,7 +510,7 @@ mod tests {
         let mut record = Vec::new();
         for (number, payload) in [b"copied".as_slice(), b"written"].into_iter().enumerate() {
             frame(&mut record, |into| into.extend_from_slice(payload));
-            segment.append(&record).unwrap();
+            segment.writing().append(&record).unwrap();
             // Debian's builders and this machine have ext4 or tmpfs there; elsewhere both are written.
             *segment.mapping.lock() = None;
             assert_eq!(segment.records.load(Ordering::Relaxed), number as u64 + 1);
@@ -508,6 +529,9 @@ mod tests {
         if let Some(mapping) = &*segment.mapping.lock() {
             assert!(mapping.write(b"12345", 4092).is_err());
             assert!(mapping.write(b"1", u64::MAX).is_err());
+            for at in [0, 1, 4032, 4095, 4096, u64::MAX - 1, u64::MAX] {
+                mapping.fetch(at);
+            }
         }
     }
 
@@ -518,7 +542,7 @@ mod tests {
         let mut record = Vec::new();
         for payload in [b"one", b"two"] {
             frame(&mut record, |into| into.extend_from_slice(payload));
-            segment.append(&record).unwrap();
+            segment.writing().append(&record).unwrap();
         }
         let first = segment.read(&mut Vec::new(), HEADER, 1, |payload| assert_eq!(payload, b"one")).unwrap();
         segment.acknowledge(first.end, 1).unwrap();
