@@ -34,7 +34,7 @@ use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 use tokio::sync::{Notify, watch};
 
-use self::{keeper::Keeper, said::Said, segment::Segment};
+use self::{keeper::Keeper, mapping::Mapping, said::Said, segment::Segment};
 use crate::model::{
     address::hex_text,
     usage::{Reader, Record, UsageEvent},
@@ -230,7 +230,17 @@ struct Shard {
 #[derive(Debug)]
 struct Current {
     segment: Arc<Segment>,
+    /// Where records are copied to. None: they are written with a system call. Given back as soon as nothing more is
+    /// written: there may be many files that wait for the store.
+    mapping: Option<Mapping>,
     said: Said,
+}
+
+impl Current {
+    fn new(segment: Arc<Segment>) -> Self {
+        let mapping = segment.take_mapping();
+        Self { segment, mapping, said: Said::default() }
+    }
 }
 
 /// `oldest_at_micros` when there is none.

@@ -15,8 +15,7 @@ use parking_lot::MutexGuard;
 
 use super::{
     Current, Inner, LEAST_SEGMENT, Mark, NONE, PASSES, STANDBY, SpoolError,
-    said::Said,
-    segment::{self, HEADER, MAX_RECORD, Segment},
+    segment::{self, HEADER, MAX_RECORD, Segment, add_alone},
 };
 use crate::model::usage::{Reader, Record, encode_place};
 
@@ -85,26 +84,30 @@ impl Inner {
                 if !current.as_ref().is_some_and(has_room)
                     && distance == 0
                     && let Some(segment) = self.next_segment()
-                    && let Some(full) = current.replace(Current { segment, said: Said::default() })
+                    && let Some(full) = current.replace(Current::new(segment))
                 {
                     self.seal(&full.segment);
                 }
-                let Some(Current { segment, said }) = current.as_mut().filter(|current| has_room(current)) else {
+                let Some(Current { segment, mapping, said }) = current.as_mut().filter(|current| has_room(current))
+                else {
                     continue;
                 };
                 let before = slots_in(segment.room());
-                let writing = segment.writing();
-                writing.prepare();
+                let at = segment.end();
+                if let Some(mapping) = mapping {
+                    mapping.fetch(at);
+                }
                 let said_at = said.place(&event.terms);
                 let cut = make(record, event, said_at);
-                let appended = writing.append(record).map(|place| {
+                let Err(source) = segment.append(record, mapping.as_ref()) else {
                     if said_at.is_none() && !cut {
-                        said.remember(&event.terms, place);
+                        said.remember(&event.terms, at);
                     }
-                });
-                let Err(source) = appended else {
-                    self.slots.fetch_sub(before.saturating_sub(slots_in(segment.room())), Ordering::AcqRel);
-                    shard.bytes.fetch_add(size(record), Ordering::Relaxed);
+                    let used = before.saturating_sub(slots_in(segment.room()));
+                    if used > 0 {
+                        self.slots.fetch_sub(used, Ordering::AcqRel);
+                    }
+                    add_alone(&shard.bytes, size(record));
                     shard.appended.fetch_add(1, Ordering::SeqCst);
                     if cut {
                         self.cut_total.fetch_add(1, Ordering::Relaxed);

@@ -20,7 +20,7 @@ use std::{
     },
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use rustix::fs::FallocateFlags;
 
 use super::mapping::Mapping;
@@ -45,7 +45,7 @@ pub struct Segment {
     pub recovered: bool,
     pub path: PathBuf,
     file: Arc<File>,
-    /// Where records are copied to. None: they are written with a system call.
+    /// For who writes to the file, once.
     mapping: Mutex<Option<Mapping>>,
     /// The file's length: no record ends beyond it.
     pub length: u64,
@@ -132,9 +132,29 @@ impl Segment {
         self.length.saturating_sub(self.written.load(Ordering::Relaxed))
     }
 
-    /// The end of the file, to write to. Only for the shard that owns the segment, under its lock.
-    pub fn writing(&self) -> Writing<'_> {
-        Writing { segment: self, at: self.written.load(Ordering::Relaxed), mapping: self.mapping.lock() }
+    /// The file's room in memory, for the shard that is to write to it. None: it has it already, or the file is written to
+    /// with system calls.
+    pub fn take_mapping(&self) -> Option<Mapping> {
+        self.mapping.lock().take()
+    }
+
+    /// Where the next record goes. The answer stays true only for the shard that writes to the segment, under its lock.
+    pub fn end(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Writes one record at the end: copies it to the mapping, or makes one system call. Only for the shard that writes to
+    /// the segment, under its lock.
+    pub fn append(&self, record: &[u8], mapping: Option<&Mapping>) -> io::Result<()> {
+        let at = self.end();
+        match mapping {
+            Some(mapping) => mapping.write(record, at)?,
+            None => self.file.write_all_at(record, at)?,
+        }
+        add_alone(&self.records, 1);
+        let end = at.saturating_add(u64::try_from(record.len()).unwrap_or(u64::MAX));
+        self.written.store(end, Ordering::Release);
+        Ok(())
     }
 
     /// The payload of the record that begins at a place. None: no whole, unharmed record begins there.
@@ -192,10 +212,9 @@ impl Segment {
         self.file.write_all_at(&header(end), 0)
     }
 
-    /// Nothing will be written any more. Memory is given back: there may be many files that wait for the store.
+    /// Nothing will be written any more.
     pub fn seal(&self) {
         self.sealed.store(true, Ordering::Release);
-        *self.mapping.lock() = None;
     }
 
     /// Nothing will be written, and the store has all of it.
@@ -225,36 +244,6 @@ impl Segment {
         } else {
             std::fs::remove_file(&self.path)
         }
-    }
-}
-
-/// The end of a file that is written to.
-pub struct Writing<'s> {
-    segment: &'s Segment,
-    at: u64,
-    mapping: MutexGuard<'s, Option<Mapping>>,
-}
-
-impl Writing<'_> {
-    /// Fetches the place where the record will go into the processor's cache, while it is made. Without waiting: nothing here
-    /// depends on what stands there, and no lock is taken or left before [`Self::append`].
-    pub fn prepare(&self) {
-        if let Some(mapping) = &*self.mapping {
-            mapping.fetch(self.at);
-        }
-    }
-
-    /// Writes one record, with one system call at the most, and says where.
-    pub fn append(self, record: &[u8]) -> io::Result<u64> {
-        let Self { segment, at, mapping } = self;
-        match &*mapping {
-            Some(mapping) => mapping.write(record, at)?,
-            None => segment.file.write_all_at(record, at)?,
-        }
-        segment.records.fetch_add(1, Ordering::Relaxed);
-        let end = at.saturating_add(u64::try_from(record.len()).unwrap_or(u64::MAX));
-        segment.written.store(end, Ordering::Release);
-        Ok(at)
     }
 }
 
@@ -340,6 +329,12 @@ pub fn frame(record: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
             *slot = byte;
         }
     }
+}
+
+/// Adds to a counter that nobody else adds to meanwhile, which a lock sees to: many read it. An addition that others could
+/// interrupt would wait for every byte that was copied before it.
+pub fn add_alone(counter: &AtomicU64, more: u64) {
+    counter.store(counter.load(Ordering::Relaxed).saturating_add(more), Ordering::Relaxed);
 }
 
 /// The name of the file with this number.
@@ -510,9 +505,8 @@ mod tests {
         let mut record = Vec::new();
         for (number, payload) in [b"copied".as_slice(), b"written"].into_iter().enumerate() {
             frame(&mut record, |into| into.extend_from_slice(payload));
-            segment.writing().append(&record).unwrap();
             // Debian's builders and this machine have ext4 or tmpfs there; elsewhere both are written.
-            *segment.mapping.lock() = None;
+            segment.append(&record, segment.take_mapping().as_ref()).unwrap();
             assert_eq!(segment.records.load(Ordering::Relaxed), number as u64 + 1);
         }
         let mut found = Vec::new();
@@ -526,7 +520,7 @@ mod tests {
     fn nothing_is_copied_beyond_a_files_end() {
         let directory = tempfile::tempdir().unwrap();
         let segment = Segment::create(directory.path(), 1, 4096).unwrap();
-        if let Some(mapping) = &*segment.mapping.lock() {
+        if let Some(mapping) = segment.take_mapping() {
             assert!(mapping.write(b"12345", 4092).is_err());
             assert!(mapping.write(b"1", u64::MAX).is_err());
             for at in [0, 1, 4032, 4095, 4096, u64::MAX - 1, u64::MAX] {
@@ -542,7 +536,7 @@ mod tests {
         let mut record = Vec::new();
         for payload in [b"one", b"two"] {
             frame(&mut record, |into| into.extend_from_slice(payload));
-            segment.writing().append(&record).unwrap();
+            segment.append(&record, None).unwrap();
         }
         let first = segment.read(&mut Vec::new(), HEADER, 1, |payload| assert_eq!(payload, b"one")).unwrap();
         segment.acknowledge(first.end, 1).unwrap();

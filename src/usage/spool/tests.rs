@@ -291,7 +291,7 @@ fn a_failing_disk_costs_no_event_while_another_file_can_be_written_and_heals() {
     spool.append(&sample(1).record()).unwrap();
     for shard in &spool.inner.shards {
         if let Some(current) = shard.current.lock().as_mut() {
-            current.segment = Arc::new(current.segment.read_only());
+            *current = Current::new(Arc::new(current.segment.read_only()));
         }
     }
     let promised = spool.reserve().unwrap();
@@ -327,7 +327,7 @@ fn a_record_of_a_version_too_far_away_is_handed_over_as_it_is() {
     let segment = Segment::create(directory.path(), 1, LEAST_SEGMENT).unwrap();
     let mut record = Vec::new();
     segment::frame(&mut record, |into| into.extend_from_slice(b"{\"v\":9}"));
-    segment.writing().append(&record).unwrap();
+    segment.append(&record, None).unwrap();
     let spool = Spool::open(&options(directory.path())).unwrap();
     let batch = spool.next_batch(10).unwrap();
     assert_eq!((batch.events.len(), batch.unreadable[0].payload.as_slice()), (0, b"{\"v\":9}".as_slice()));
