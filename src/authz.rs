@@ -6,12 +6,12 @@
 mod access_tokens;
 pub mod neurons;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use crate::{
     chain::{Facts, OpenService, ServiceFacts, neurons::Neurons},
     config::{Route, RouteTarget},
-    credits::{AccountKey, Hold, Ledger},
+    credits::{AccountKey, Charge, Hold, Ledger},
     model::{
         credits::{Credits, PlanKind},
         decision::Denial,
@@ -37,6 +37,8 @@ pub struct Asked<'a> {
     pub forward_origin: Option<&'a Origin>,
     /// The service whose DID is the first label of the requested host name.
     pub unverified_service: Option<Did>,
+    /// The moment that facts about credits have to be fresh at.
+    pub now: Instant,
 }
 
 /// Leave to forward one request. Only this file makes one, so code that holds a `Permit` is code that runs after the
@@ -136,28 +138,8 @@ impl Meter {
 
     /// The hold becomes the charge for an answer with this status, of which the service reported this. Without a hold
     /// there is nothing to charge: the owner calls, or the plan pays with time.
-    pub fn charge(&mut self, status: u16, reported: Option<Credits>) -> Charged {
-        let Some(hold) = self.hold.take() else { return Charged { amount: Credits::ZERO, undo: None } };
-        let account = hold.account();
-        let amount = hold.charge(self.facts.price.charge(status, reported));
-        Charged { amount, undo: Some(account) }
-    }
-}
-
-/// What was charged, which can still be taken back until the event is recorded.
-#[must_use]
-pub struct Charged {
-    /// How much.
-    pub amount: Credits,
-    undo: Option<Arc<crate::credits::Account>>,
-}
-
-impl Charged {
-    /// Takes the charge back: the event could not be recorded, and the answer is not delivered.
-    pub fn undo(self) {
-        if let Some(account) = &self.undo {
-            Hold::undo(account, self.amount);
-        }
+    pub fn charge(&mut self, status: u16, reported: Option<Credits>) -> Charge {
+        self.hold.take().map_or(Charge::NOTHING, |hold| hold.charge(self.facts.price.charge(status, reported)))
     }
 }
 
@@ -191,7 +173,7 @@ impl DecisionPoint {
             }
             (Some(identity), _) => {
                 let (endpoint, facts) = self.entitle(route, &identity, asked).await?;
-                let hold = self.hold(&identity, &facts).await?;
+                let hold = self.hold(&identity, &facts, asked.now).await?;
                 let meter = Some(Meter { facts, identity: Arc::clone(&identity), hold });
                 Ok(Permit { grant: Grant::Entitled { identity, endpoint, upstream }, meter })
             }
@@ -253,9 +235,9 @@ impl DecisionPoint {
         Ok((endpoint, facts))
     }
 
-    async fn hold(&self, identity: &Identity, facts: &ServiceFacts) -> Result<Option<Hold>, Denial> {
+    async fn hold(&self, identity: &Identity, facts: &ServiceFacts, now: Instant) -> Result<Option<Hold>, Denial> {
         match payment(identity, facts) {
-            Some((key, most)) => self.ledger.hold(key, most, facts.price.required).await.map(Some),
+            Some((key, most)) => self.ledger.hold(key, most, facts.price.required, now).await.map(Some),
             None => Ok(None),
         }
     }

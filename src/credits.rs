@@ -26,7 +26,7 @@ use parking_lot::RwLock;
 use quick_cache::DefaultHashBuilder;
 use tokio::runtime::Handle;
 
-pub use account::{Account, Hold};
+pub use account::{Account, Charge, Hold};
 pub use books::{BalanceSource, Books, Snapshot};
 
 use crate::model::{
@@ -84,34 +84,40 @@ impl Ledger {
         Arc::new(Self { shards, hasher: DefaultHashBuilder::default(), options, source, outside })
     }
 
-    /// Takes `amount` out of what the holder may spend, if at least `required` is there. Fresh facts answer without
-    /// waiting; without usable ones the request waits for the source, but not longer than the options' patience.
+    /// Takes `amount` out of what the holder may spend, if at least `required` is there. Facts that are fresh `now` answer
+    /// without waiting; without usable ones the request waits for the source, but not longer than the options' patience.
     ///
     /// # Errors
     /// [`Denial::InsufficientCredits`], or [`Denial::Unavailable`] when nobody can say what the holder has.
-    pub async fn hold(self: &Arc<Self>, key: AccountKey, amount: Credits, required: Credits) -> Result<Hold, Denial> {
-        let account = self.account(key);
+    pub async fn hold(
+        self: &Arc<Self>,
+        key: AccountKey,
+        amount: Credits,
+        required: Credits,
+        now: Instant,
+    ) -> Result<Hold, Denial> {
         let needed = amount.max(required);
         let insufficient = Denial::InsufficientCredits { needed };
-        let if_unavailable = match account.try_hold(amount, needed, self.options.stale_for) {
+        let stale_for = self.options.stale_for;
+        let (account, if_unavailable) = match self.account(key).try_hold(amount, needed, stale_for, now) {
             account::Attempt::Held(hold, age) => {
                 if age > self.options.refresh {
-                    drop(self.refresh(&account));
+                    drop(self.refresh(hold.account()));
                 }
                 return Ok(hold);
             }
             // Exhausted credits may have been topped up a moment ago: look again, at most once a second.
-            account::Attempt::Insufficient(age) if age < RETRY_AFTER => return Err(insufficient),
-            account::Attempt::Insufficient(_) => Some(insufficient.clone()),
-            account::Attempt::NoFacts => None,
+            account::Attempt::Insufficient(_, age) if age < RETRY_AFTER => return Err(insufficient),
+            account::Attempt::Insufficient(account, _) => (account, Some(insufficient.clone())),
+            account::Attempt::NoFacts(account) => (account, None),
         };
         if let Err(unavailable) = self.wait_for_facts(&account).await {
             return Err(if_unavailable.unwrap_or(unavailable));
         }
-        match account.try_hold(amount, needed, self.options.stale_for) {
+        match account.try_hold(amount, needed, stale_for, Instant::now()) {
             account::Attempt::Held(hold, _) => Ok(hold),
-            account::Attempt::Insufficient(_) => Err(insufficient),
-            account::Attempt::NoFacts => Err(Denial::Unavailable(self.source.dependency(&key))),
+            account::Attempt::Insufficient(..) => Err(insufficient),
+            account::Attempt::NoFacts(_) => Err(Denial::Unavailable(self.source.dependency(&key))),
         }
     }
 

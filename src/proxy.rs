@@ -21,7 +21,10 @@ mod settle;
 pub mod signed;
 pub mod upstream;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -158,7 +161,9 @@ impl Gateway {
         ctx.identity.clone_from(&identity);
         ctx.hotkey = identity.as_ref().and_then(|identity| credentials::address(session, identity));
         let unverified_service = screened.host.split_once('.').and_then(|(label, _)| Did::from_label(label));
-        let asked = Asked { path, forward_origin: screened.forward_origin.as_ref(), unverified_service };
+        // A signed request's body may have taken its time.
+        let now = if ctx.proven.is_some() { Instant::now() } else { ctx.started };
+        let asked = Asked { path, forward_origin: screened.forward_origin.as_ref(), unverified_service, now };
         let mut permit = serving.decisions.decide(&route.config, identity, &asked).await?;
         self.use_once(ctx).await?;
         if let Some(meter) = permit.take_meter() {

@@ -39,9 +39,9 @@ struct Facts {
 }
 
 impl State {
-    fn spendable(&self, stale_for: Duration) -> Option<(Credits, Duration)> {
+    fn spendable(&self, stale_for: Duration, now: Instant) -> Option<(Credits, Duration)> {
         let facts = self.facts.as_ref()?;
-        let age = facts.at.elapsed();
+        let age = now.saturating_duration_since(facts.at);
         if age > stale_for {
             return None;
         }
@@ -54,8 +54,8 @@ pub(super) enum Attempt {
     /// By facts of this age.
     Held(Hold, Duration),
     /// There is too little, by facts of this age.
-    Insufficient(Duration),
-    NoFacts,
+    Insufficient(Arc<Account>, Duration),
+    NoFacts(Arc<Account>),
 }
 
 pub(super) enum Refresh {
@@ -81,20 +81,28 @@ impl Account {
         self.state.lock().committed
     }
 
-    pub(super) fn try_hold(self: &Arc<Self>, amount: Credits, needed: Credits, stale_for: Duration) -> Attempt {
+    pub(super) fn try_hold(
+        self: Arc<Self>,
+        amount: Credits,
+        needed: Credits,
+        stale_for: Duration,
+        now: Instant,
+    ) -> Attempt {
         let mut state = self.state.lock();
-        match state.spendable(stale_for) {
-            None => Attempt::NoFacts,
-            Some((spendable, age)) if spendable < needed => Attempt::Insufficient(age),
-            Some((_, age)) => {
-                state.held = state.held.plus(amount);
-                Attempt::Held(Hold { account: Arc::clone(self), amount }, age)
-            }
+        let spendable = state.spendable(stale_for, now);
+        if spendable.is_some_and(|(spendable, _)| spendable >= needed) {
+            state.held = state.held.plus(amount);
+        }
+        drop(state);
+        match spendable {
+            None => Attempt::NoFacts(self),
+            Some((spendable, age)) if spendable < needed => Attempt::Insufficient(self, age),
+            Some((_, age)) => Attempt::Held(Hold { account: self, amount }, age),
         }
     }
 
     pub(super) fn spendable(&self, stale_for: Duration) -> Option<Credits> {
-        self.state.lock().spendable(stale_for).map(|(spendable, _)| spendable)
+        self.state.lock().spendable(stale_for, Instant::now()).map(|(spendable, _)| spendable)
     }
 
     pub(super) fn is_older_than(&self, age: Duration) -> bool {
@@ -156,18 +164,16 @@ pub struct Hold {
 
 impl Hold {
     /// Whose credits are held.
-    #[must_use]
-    pub fn key(&self) -> &AccountKey {
-        &self.account.key
+    pub(super) fn account(&self) -> &Arc<Account> {
+        &self.account
     }
 
     /// The hold becomes a charge of `asked`, and what was held too much is free again. More than was held is charged
-    /// only as far as the holder has it: nobody's last credits are spent twice. Returns what is charged.
-    #[must_use = "what was charged is less than asked where less was left"]
-    pub fn charge(mut self, asked: Credits) -> Credits {
+    /// only as far as the holder has it: nobody's last credits are spent twice.
+    pub fn charge(mut self, asked: Credits) -> Charge {
         let mut state = self.account.state.lock();
         let beyond = if asked > self.amount {
-            state.spendable(Duration::MAX).map_or(Credits::ZERO, |(spendable, _)| spendable)
+            state.spendable(Duration::MAX, Instant::now()).map_or(Credits::ZERO, |(spendable, _)| spendable)
         } else {
             Credits::ZERO
         };
@@ -177,19 +183,29 @@ impl Hold {
         drop(state);
         // Nothing is left to give back.
         self.amount = Credits::ZERO;
-        charged
+        Charge { amount: charged, of: Some(self) }
     }
+}
 
-    /// Takes a charge back that could not be recorded: the answer was not delivered.
-    pub fn undo(account: &Arc<Account>, charged: Credits) {
-        let mut state = account.state.lock();
-        state.charged = state.charged.minus(charged);
-    }
+/// What was charged, which can still be taken back until the event is recorded.
+#[must_use = "what was charged is less than asked where less was left"]
+pub struct Charge {
+    /// How much.
+    pub amount: Credits,
+    /// The hold that it was, of which nothing is left. None: nothing was held.
+    of: Option<Hold>,
+}
 
-    /// The account, for [`Hold::undo`].
-    #[must_use]
-    pub fn account(&self) -> Arc<Account> {
-        Arc::clone(&self.account)
+impl Charge {
+    /// Of a request that costs its caller nothing, whatever the answer.
+    pub const NOTHING: Self = Self { amount: Credits::ZERO, of: None };
+
+    /// Takes the charge back: the event could not be recorded, and the answer is not delivered.
+    pub fn undo(self) {
+        if let Some(hold) = self.of {
+            let mut state = hold.account.state.lock();
+            state.charged = state.charged.minus(self.amount);
+        }
     }
 }
 

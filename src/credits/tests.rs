@@ -65,7 +65,7 @@ async fn a_thousand_simultaneous_requests_on_ten_credits_hold_ten() {
     let attempts: Vec<_> = (0..1000)
         .map(|_| {
             let ledger = Arc::clone(&ledger);
-            tokio::spawn(async move { ledger.hold(key(), ONE(), ONE()).await })
+            tokio::spawn(async move { ledger.hold(key(), ONE(), ONE(), Instant::now()).await })
         })
         .collect();
     let mut holds = Vec::new();
@@ -82,18 +82,18 @@ async fn a_thousand_simultaneous_requests_on_ten_credits_hold_ten() {
 #[tokio::test]
 async fn a_dropped_hold_is_given_back_and_a_charge_is_not() {
     let (ledger, _) = ledger(2, HOUR);
-    drop(ledger.hold(key(), Credits::new(2), ONE()).await.unwrap());
-    let hold = ledger.hold(key(), Credits::new(2), ONE()).await.unwrap();
-    assert_eq!(hold.charge(ONE()), ONE());
+    drop(ledger.hold(key(), Credits::new(2), ONE(), Instant::now()).await.unwrap());
+    let hold = ledger.hold(key(), Credits::new(2), ONE(), Instant::now()).await.unwrap();
+    assert_eq!(hold.charge(ONE()).amount, ONE());
     assert_eq!(ledger.spendable(key()).await.unwrap(), ONE());
 }
 
 #[tokio::test]
 async fn a_charge_beyond_the_hold_takes_only_what_is_left() {
     let (ledger, _) = ledger(10, HOUR);
-    let other = ledger.hold(key(), Credits::new(4), ONE()).await.unwrap();
-    let hold = ledger.hold(key(), Credits::new(3), ONE()).await.unwrap();
-    assert_eq!(hold.charge(Credits::new(1000)), Credits::new(6));
+    let other = ledger.hold(key(), Credits::new(4), ONE(), Instant::now()).await.unwrap();
+    let hold = ledger.hold(key(), Credits::new(3), ONE(), Instant::now()).await.unwrap();
+    assert_eq!(hold.charge(Credits::new(1000)).amount, Credits::new(6));
     drop(other);
     assert_eq!(ledger.spendable(key()).await.unwrap(), Credits::new(4));
 }
@@ -103,9 +103,9 @@ async fn a_charge_counts_once_before_and_after_the_store_has_it() {
     let (ledger, fake) = ledger(10, Duration::ZERO); // every look asks anew
     let spendable = async || ledger.account(key()).spendable(HOUR);
     ledger.wait_for_facts(&ledger.account(key())).await.unwrap();
-    let charge = |amount| ledger.account(key()).try_hold(Credits::new(amount), ONE(), HOUR);
+    let charge = |amount| ledger.account(key()).try_hold(Credits::new(amount), ONE(), HOUR, Instant::now());
     let account::Attempt::Held(hold, _) = charge(3) else { panic!("not held") };
-    assert_eq!(hold.charge(Credits::new(3)), Credits::new(3));
+    assert_eq!(hold.charge(Credits::new(3)).amount, Credits::new(3));
     assert_eq!(spendable().await, Some(Credits::new(7)), "in the spool");
     ledger.wait_for_facts(&ledger.account(key())).await.unwrap();
     assert_eq!(spendable().await, Some(Credits::new(7)), "in the spool, with newer facts");
@@ -125,7 +125,7 @@ async fn what_cannot_be_found_out_is_neither_yes_nor_no() {
     let (ledger, fake) = ledger(10, HOUR);
     *fake.down.lock() = true;
     for _ in 0..100 {
-        let denial = ledger.hold(key(), ONE(), ONE()).await.err();
+        let denial = ledger.hold(key(), ONE(), ONE(), Instant::now()).await.err();
         assert_eq!(denial, Some(Denial::Unavailable(Dependency::Chain)));
     }
     assert_eq!(fake.asked.load(Ordering::Relaxed), 1, "a dead source is not hammered");
@@ -144,13 +144,13 @@ async fn idle_accounts_are_forgotten_and_busy_ones_are_not() {
         drop(ledger.refresh(&ledger.account(key)));
         ledger.wait_for_facts(&ledger.account(key)).await.unwrap();
     }
-    let account::Attempt::Held(hold, _) = ledger.account(key()).try_hold(ONE(), ONE(), HOUR) else {
+    let account::Attempt::Held(hold, _) = ledger.account(key()).try_hold(ONE(), ONE(), HOUR, Instant::now()) else {
         panic!("not held")
     };
     assert_eq!(ledger.len(), 100);
     ledger.sweep();
     assert_eq!(ledger.len(), 1);
-    assert_eq!(hold.charge(ONE()), ONE());
+    assert_eq!(hold.charge(ONE()).amount, ONE());
     ledger.sweep();
     assert_eq!(ledger.len(), 1, "its charge is not in the store yet");
     ledger.settled(&key(), ONE());

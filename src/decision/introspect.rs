@@ -5,7 +5,7 @@
 //! `authorization`. Whatever is refused is a 401 without a body, as it was: the proxy asking understands nothing else.
 //! Nothing is held or charged here, because nobody tells us when the answer ends.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use arc_swap::ArcSwapOption;
 use axum::{
@@ -77,7 +77,7 @@ impl Decider {
         let presented = Presented { authorization: Authorization::from_values(authorization)? };
         let identity = self.tokens.identify(&presented, Timestamp::now())?;
         let unverified_service = host.split_once('.').and_then(|(label, _)| Did::from_label(label));
-        let asked = Asked { path: &target.path, forward_origin: None, unverified_service };
+        let asked = Asked { path: &target.path, forward_origin: None, unverified_service, now: Instant::now() };
         let permit = self.decisions.introspect(&self.route, identity, &asked).await?;
         answer(&self.tokens, &permit).ok_or(Denial::NotEntitled("no_endpoint"))
     }
