@@ -178,11 +178,16 @@ impl Ledger {
     fn account(&self, key: AccountKey) -> Arc<Account> {
         let hash = self.hasher.hash_one(key);
         let same = |account: &Arc<Account>| *account.key() == key;
-        let shard = self.shard(hash);
-        if let Some(account) = shard.read().find(hash, same) {
+        if let Some(account) = self.shard(hash).read().find(hash, same) {
             return Arc::clone(account);
         }
-        let mut accounts = shard.write();
+        self.open_account(key, hash)
+    }
+
+    #[cold]
+    fn open_account(&self, key: AccountKey, hash: u64) -> Arc<Account> {
+        let mut accounts = self.shard(hash).write();
+        let same = |account: &Arc<Account>| *account.key() == key;
         let account = accounts.entry(hash, same, |account| self.hasher.hash_one(account.key()));
         Arc::clone(account.or_insert_with(|| Arc::new(Account::new(key))).get())
     }

@@ -97,8 +97,8 @@ impl TokenVerifier {
         let known = presented.authorization.unverified_rest().and_then(|rest| self.genuine.get(rest));
         let identity = match known {
             Some(identity) => identity,
-            None => match presented.authorization.token()? {
-                Some(unverified_token) => self.genuine(unverified_token, now).map_err(Denial::InvalidCredential)?,
+            None => match self.genuine(presented, now)? {
+                Some(identity) => identity,
                 None => return Ok(None),
             },
         };
@@ -133,8 +133,15 @@ impl TokenVerifier {
         self.backend.as_ref().filter(|backend| backend.origin == *endpoint.origin())
     }
 
+    /// What a token says that has not been presented before.
+    #[cold]
+    fn genuine(&self, presented: &Presented<'_>, now: Timestamp) -> Result<Option<Arc<Identity>>, Denial> {
+        let Some(unverified_token) = presented.authorization.token()? else { return Ok(None) };
+        self.read(unverified_token, now).map(Some).map_err(Denial::InvalidCredential)
+    }
+
     /// What a token says, once it is known to be genuine. Its time is looked at only to explain why it cannot be read.
-    fn genuine(&self, unverified_token: &str, now: Timestamp) -> Result<Arc<Identity>, Reason> {
+    fn read(&self, unverified_token: &str, now: Timestamp) -> Result<Arc<Identity>, Reason> {
         if unverified_token.len() > self.max_token_bytes {
             return Err(jose::JweError::TooLong.reason());
         }

@@ -17,6 +17,7 @@ use crate::{
         identity::Subject,
         usage::{Parts, Record, TermsRecord},
     },
+    usage::spool::SpoolError,
 };
 
 impl Gateway {
@@ -32,26 +33,28 @@ impl Gateway {
             Some(room) => room.append(&record),
             None => self.spool.append(&record),
         };
-        match recorded {
-            Ok(()) => {}
-            Err(error) if self.when_full == WhenFull::ServeUnmetered => {
-                self.metrics.spool_dropped.inc();
-                charged.undo();
-                tracing::error!(%error, request_id = %ctx.id, "served unmetered: the usage event could not be recorded");
-                return Ok(());
-            }
-            Err(error) => {
-                charged.undo();
-                ctx.failure = Some("spool_unavailable");
-                tracing::error!(%error, request_id = %ctx.id, "answer withheld: the usage event could not be recorded");
-                return Err(Error::explain(ErrorType::HTTPStatus(503), "usage event not recorded"));
-            }
+        if let Err(error) = recorded {
+            charged.undo();
+            return self.unrecorded(ctx, &error);
         }
         if let Some(route) = &ctx.route {
             route.metrics.credits_charged.inc_by(charged.amount.get());
         }
         ctx.charged = Some(charged.amount);
         Ok(())
+    }
+
+    /// A request of which nothing could be recorded, and for which nothing is charged.
+    #[cold]
+    fn unrecorded(&self, ctx: &mut Context, error: &SpoolError) -> Result<()> {
+        if self.when_full == WhenFull::ServeUnmetered {
+            self.metrics.spool_dropped.inc();
+            tracing::error!(%error, request_id = %ctx.id, "served unmetered: the usage event could not be recorded");
+            return Ok(());
+        }
+        ctx.failure = Some("spool_unavailable");
+        tracing::error!(%error, request_id = %ctx.id, "answer withheld: the usage event could not be recorded");
+        Err(Error::explain(ErrorType::HTTPStatus(503), "usage event not recorded"))
     }
 
     /// Settles a request whose answer did not come to its end. A client that goes away has had what it took, or nobody

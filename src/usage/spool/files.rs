@@ -33,21 +33,25 @@ impl Inner {
         if self.broken.load(Ordering::Relaxed) {
             return Err(SpoolError::Broken);
         }
-        // Others may take what we make: then once more. Not for ever, because we are on the request path.
-        for _ in 0..PASSES {
-            let before = self.slots.fetch_sub(1, Ordering::AcqRel);
-            if before > 0 {
-                if before < self.low_water() && !self.full.load(Ordering::Relaxed) {
-                    self.keeper.ring();
-                }
-                return Ok(());
-            }
+        if self.promise() { Ok(()) } else { self.reserve_in_more_room() }
+    }
+
+    /// Takes a slot, if there is one.
+    fn promise(&self) -> bool {
+        let before = self.slots.fetch_sub(1, Ordering::AcqRel);
+        if before <= 0 {
             self.slots.fetch_add(1, Ordering::AcqRel);
-            if !self.make_room() {
-                break;
-            }
+        } else if before < self.low_water() && !self.full.load(Ordering::Relaxed) {
+            self.keeper.ring();
         }
-        Err(SpoolError::Full)
+        before > 0
+    }
+
+    /// Others may take what we make: then once more. Not for ever, because we are on the request path.
+    #[cold]
+    fn reserve_in_more_room(&self) -> Result<(), SpoolError> {
+        let promised = (0..PASSES).map_while(|_| self.make_room().then(|| self.promise())).any(|promised| promised);
+        if promised { Ok(()) } else { Err(SpoolError::Full) }
     }
 
     pub(super) fn append<E: Encode<()>>(&self, event: &Record<'_, E>) -> Result<(), SpoolError> {
@@ -81,12 +85,8 @@ impl Inner {
             for (distance, shard) in self.shards.iter().cycle().skip(first).take(self.shards.len()).enumerate() {
                 let mut current = shard.current.lock();
                 // Only for its own shard does a thread open another file.
-                if !current.as_ref().is_some_and(has_room)
-                    && distance == 0
-                    && let Some(segment) = self.next_segment()
-                    && let Some(full) = current.replace(Current::new(segment))
-                {
-                    self.seal(&full.segment);
+                if !current.as_ref().is_some_and(has_room) && distance == 0 {
+                    self.open_another(&mut current);
                 }
                 let Some(Current { segment, mapping, said }) = current.as_mut().filter(|current| has_room(current))
                 else {
@@ -114,20 +114,38 @@ impl Inner {
                     }
                     return Ok(());
                 };
-                let path = segment.path.clone();
-                if let Some(failed) = current.take() {
-                    self.seal(&failed.segment);
-                }
-                drop(current);
-                self.fail(&path, &source);
+                let failed = self.give_up(current, source);
                 failures = failures.saturating_add(1);
                 if failures > 1 {
-                    return Err(SpoolError::Io { path, source });
+                    return Err(failed);
                 }
             }
             std::thread::yield_now();
         }
         Err(SpoolError::Full)
+    }
+
+    /// Another file to write to for a shard whose file has no room left.
+    #[cold]
+    fn open_another(&self, current: &mut Option<Current>) {
+        if let Some(segment) = self.next_segment()
+            && let Some(full) = current.replace(Current::new(segment))
+        {
+            self.seal(&full.segment);
+        }
+    }
+
+    /// Writes no more to a file that could not be written to.
+    #[cold]
+    fn give_up(&self, mut current: MutexGuard<'_, Option<Current>>, source: io::Error) -> SpoolError {
+        let failed = current.take();
+        let path = failed.as_ref().map_or_else(|| self.directory.clone(), |failed| failed.segment.path.clone());
+        if let Some(failed) = failed {
+            self.seal(&failed.segment);
+        }
+        drop(current);
+        self.fail(&path, &source);
+        SpoolError::Io { path, source }
     }
 
     /// No more is written to this file; what room it had left cannot be promised any more.

@@ -1,6 +1,10 @@
 //! A spool file as memory: what is copied there outlives the process as what is written does, without a system call.
 
-use std::{fs::File, io, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    sync::{Arc, atomic::AtomicU8},
+};
 
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
 
@@ -13,8 +17,6 @@ pub struct Mapping(MmapRegion);
 /// a signal and not an error.
 const KEEP_THEIR_PROMISE: [i64; 3] = [0xEF53, 0x5846_5342, 0x0102_1994];
 
-/// The least page of the architectures we know, in bytes.
-const PAGE: u64 = 4096;
 /// What a processor fetches at once, in bytes.
 const LINE: u64 = 64;
 
@@ -30,18 +32,13 @@ impl Mapping {
         MmapRegion::from_file(offset, usize::try_from(length).ok()?).ok().map(Self)
     }
 
-    /// Looks at the bytes that will be written next, so that nobody waits for them then: many other things have gone through
-    /// the cache since the last time.
+    /// Has the bytes fetched that will be written next, so that nobody waits for them then: many other things have gone
+    /// through the cache since the last time. Nobody waits here either.
     pub fn fetch(&self, at: u64) {
-        let within = at % PAGE;
-        // A page that has not been written to yet would be faulted in twice, for reading and for writing.
-        if within == 0 {
-            return;
-        }
-        for line in [0, LINE].into_iter().filter(|line| within.saturating_add(*line) < PAGE) {
+        for line in [0, LINE] {
             let place = usize::try_from(at.saturating_add(line)).unwrap_or(usize::MAX);
-            if let Ok(byte) = self.0.get_ref::<u8>(place) {
-                byte.load();
+            if let Ok(byte) = self.0.get_atomic_ref::<AtomicU8>(place) {
+                prefetch(byte);
             }
         }
     }
@@ -56,3 +53,13 @@ impl Mapping {
         Ok(())
     }
 }
+
+/// Fetches for writing. A hint: no page is made for it, and what cannot be fetched is not.
+#[cfg(target_arch = "x86_64")]
+fn prefetch(byte: &AtomicU8) {
+    safe_arch::prefetch_et0(byte);
+}
+
+/// The standard library has no hint for other processors.
+#[cfg(not(target_arch = "x86_64"))]
+fn prefetch(_: &AtomicU8) {}
