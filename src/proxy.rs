@@ -178,7 +178,7 @@ impl Gateway {
         Ok(Verdict::Forward)
     }
 
-    fn told<'a>(ctx: &'a Context, id: &'a mut [u8; 36]) -> Option<Told<'a>> {
+    fn told(ctx: &Context) -> Option<Told<'_>> {
         let permit = ctx.permit.as_ref()?;
         let route = &ctx.route.as_ref()?.config;
         let host = match permit.destination()? {
@@ -202,7 +202,6 @@ impl Gateway {
         let trusted =
             ctx.client.is_some_and(|client| ctx.serving.trusted_proxies.iter().any(|net| net.contains(&client)));
         let scheme = if ctx.tls { "https" } else { "http" };
-        let request_id = ctx.id_text(id);
         Some(Told {
             client: ctx.client,
             trusted,
@@ -212,7 +211,7 @@ impl Gateway {
             access_token,
             authorization,
             host,
-            request_id,
+            request_id: ctx.id_text(),
             preserve_case: route.preserve_header_case,
         })
     }
@@ -281,7 +280,7 @@ impl ProxyHttp for Gateway {
             Err(Stop::Denied(denial)) => {
                 let wanted = ctx.route.as_ref().map_or(Wanted::NOTHING, |route| Wanted::by(&route.config));
                 let refusal = Refusal { denial: &denial, wanted, presented: ctx.presented };
-                respond::refuse(session, &refusal, cors, ctx.id_text(&mut [0; 36])).await?;
+                respond::refuse(session, &refusal, cors, ctx.id_text()).await?;
                 let route = ctx.route.as_ref().map_or("-", |route| &*route.name);
                 self.metrics.denials.with_label_values(&[route, denial.reason()]).inc();
                 ctx.denial = Some(denial);
@@ -332,9 +331,7 @@ impl ProxyHttp for Gateway {
         upstream_request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        let mut id = [0; 36];
-        let told = Self::told(ctx, &mut id);
-        let told = told.ok_or_else(|| Error::explain(ErrorType::InternalError, "no permit"))?;
+        let told = Self::told(ctx).ok_or_else(|| Error::explain(ErrorType::InternalError, "no permit"))?;
         headers::to_upstream(upstream_request, &told)?;
         if let Some(target) = &ctx.target
             && !request::asks_for(upstream_request, target.as_str())
@@ -370,9 +367,8 @@ impl ProxyHttp for Gateway {
         let request = session.req_header();
         ctx.answer.remaining = content_length(&response.headers);
         let ends_here = has_no_body(&request.method, response, ctx.answer.remaining);
-        let mut id = [0; 36];
         let answered = Answered {
-            request_id: ctx.meter.is_some().then(|| ctx.id_text(&mut id)),
+            request_id: ctx.meter.is_some().then(|| ctx.id_text()),
             hide_credits: route.config.hide_credits_header,
             preserve_case: route.config.preserve_header_case,
         };
@@ -478,7 +474,7 @@ impl ProxyHttp for Gateway {
         if status > 0 && answered_with(session) == 0 {
             let cors = ctx.route.as_ref().and_then(|route| route.config.cors.as_ref());
             // The client may be gone; there is nobody to tell then.
-            let _ = respond::failed(session, status, cors, ctx.id_text(&mut [0; 36])).await;
+            let _ = respond::failed(session, status, cors, ctx.id_text()).await;
         }
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use uuid::Uuid;
+use uuid::{Uuid, fmt::Hyphenated};
 
 use super::{Serving, held_body::HeldBody, routes::ServedRoute, signed::Proven};
 use crate::{
@@ -22,6 +22,7 @@ pub struct Context {
     pub serving: Arc<Serving>,
     /// Its id, which is its usage event's id too: version 7, so that ids sort by time.
     pub id: Uuid,
+    id_text: [u8; Hyphenated::LENGTH],
     /// When it arrived.
     pub started: Instant,
     /// When it arrived, in microseconds since the epoch.
@@ -123,9 +124,12 @@ impl Context {
     /// A request that has just arrived.
     #[must_use]
     pub fn new(serving: Arc<Serving>, id: Uuid, at_micros: i64) -> Self {
+        let mut id_text = [0; Hyphenated::LENGTH];
+        id.hyphenated().encode_lower(&mut id_text);
         Self {
             serving,
             id,
+            id_text,
             started: Instant::now(),
             at_micros,
             listener: None,
@@ -156,8 +160,10 @@ impl Context {
         Timestamp(self.at_micros.div_euclid(1_000_000))
     }
 
-    /// The id as text, written into `buffer`.
-    pub fn id_text<'b>(&self, buffer: &'b mut [u8; 36]) -> &'b str {
-        self.id.hyphenated().encode_lower(buffer)
+    /// The id as text, which every request needs two or three times.
+    #[must_use]
+    pub fn id_text(&self) -> &str {
+        // It is hexadecimal.
+        str::from_utf8(&self.id_text).unwrap_or_default()
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn write_line(log: &AccessLog, session: &Session, ctx: &Context, stat
     let unparsed = raw_path.split(|byte| *byte == b'?').next().unwrap_or_default();
     log.append(&Line {
         at_micros: ctx.at_micros,
-        request_id: ctx.id_text(&mut [0; 36]),
+        request_id: ctx.id_text(),
         listener: ctx.listener.as_deref().unwrap_or("-"),
         route: ctx.route.as_ref().map_or("-", |route| &*route.name),
         client: ctx.client,
