@@ -45,7 +45,7 @@ pub struct Segment {
     pub recovered: bool,
     pub path: PathBuf,
     file: Arc<File>,
-    /// For who writes to the file, once.
+    /// The file's room in memory, until who writes to the file takes it.
     mapping: Mutex<Option<Mapping>>,
     /// The file's length: no record ends beyond it.
     pub length: u64,
